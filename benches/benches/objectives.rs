@@ -1,0 +1,203 @@
+//! Objectives over a memory bank, forward and backward.
+//!
+//! The id of every bench carries its sizes: queries x bank rows x (embedding, Gaussian dimension).
+//! `pairwise` is the published expression, a difference tensor for every query, bank row and
+//! dimension, evaluated in blocks; it stands beside the closed form at a size where it finishes.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use losses::{
+    BankInfoNce, BankInfoNceConfig, DiagonalGaussian, Divergence, KlForm, NeighbourTargets, Star,
+    StarConfig,
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const TOPK: usize = 120;
+const DIM: usize = 128;
+
+/// Bank rows per block of the pairwise form.
+const BLOCK: usize = 256;
+
+struct Problem {
+    queries: Tensor<2>,
+    bank: Tensor<2>,
+    targets: NeighbourTargets,
+}
+
+impl Problem {
+    fn new(batch: usize, rows: usize, hidden: usize) -> Self {
+        let device = Device::flex().autodiff();
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let queries = unit_rows(&mut rng, batch, hidden, &device).require_grad();
+        let bank = unit_rows(&mut rng, rows, hidden, &device);
+        let neighbours: Vec<Vec<(usize, f32)>> = (0..batch)
+            .map(|_| {
+                (0..=TOPK)
+                    .map(|rank| {
+                        let id = rng.next_u32() as usize % rows;
+                        (id, 150f32.powf(-(rank as f32) / TOPK as f32))
+                    })
+                    .collect()
+            })
+            .collect();
+        let targets = NeighbourTargets::from_rows(&neighbours, &device).unwrap();
+        Self {
+            queries,
+            bank,
+            targets,
+        }
+    }
+}
+
+fn unit_rows(rng: &mut ChaCha8Rng, rows: usize, columns: usize, device: &Device) -> Tensor<2> {
+    let mut data = Vec::with_capacity(rows * columns);
+    for _ in 0..rows {
+        let row: Vec<f32> = (0..columns)
+            .map(|_| rng.next_u32() as f32 / u32::MAX as f32 - 0.5)
+            .collect();
+        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
+        data.extend(row.iter().map(|v| v / norm));
+    }
+    Tensor::from_data(TensorData::new(data, [rows, columns]), device)
+}
+
+fn gaussian(hidden: usize) -> Star {
+    StarConfig::new(hidden)
+        .init(&Device::flex().autodiff(), 0)
+        .unwrap()
+}
+
+fn star_step(star: &Star, problem: &Problem) -> f32 {
+    let loss = star
+        .forward(
+            problem.queries.clone(),
+            problem.bank.clone(),
+            &problem.targets,
+        )
+        .unwrap()
+        .loss;
+    black_box(loss.backward());
+    loss.into_scalar()
+}
+
+fn down_step(loss: &BankInfoNce, problem: &Problem) -> f32 {
+    let loss = loss
+        .forward(
+            problem.queries.clone(),
+            problem.bank.clone(),
+            &problem.targets,
+        )
+        .unwrap();
+    black_box(loss.backward());
+    loss.into_scalar()
+}
+
+/// `1/4 sum_k [ v_i/v_j + v_j/v_i - 2 + (m_i - m_j)^2 (1/v_i + 1/v_j) ]`, term by term.
+fn pairwise(queries: &DiagonalGaussian, bank: &DiagonalGaussian) -> Tensor<2> {
+    let [rows, _] = bank.mean.dims();
+    let m_i = queries.mean.clone().unsqueeze_dim::<3>(1); // [batch, 1, dim]
+    let v_i = queries.variance.clone().unsqueeze_dim::<3>(1);
+    let blocks = (0..rows)
+        .step_by(BLOCK)
+        .map(|start| {
+            let length = BLOCK.min(rows - start);
+            let part = |x: &Tensor<2>| {
+                x.clone().narrow(0, start, length).unsqueeze_dim::<3>(0) // [1, block, dim]
+            };
+            let (m_j, v_j) = (part(&bank.mean), part(&bank.variance));
+            let ratio = v_i.clone() / v_j.clone() + v_j.clone() / v_i.clone();
+            let inverse = v_i.clone().recip() + v_j.recip();
+            let squared = (m_i.clone() - m_j).square();
+            (ratio.sub_scalar(2.0) + squared * inverse)
+                .sum_dim(2)
+                .squeeze_dim::<2>(2)
+                .mul_scalar(0.25)
+        })
+        .collect();
+    Tensor::cat(blocks, 1)
+}
+
+fn pairwise_step(star: &Star, problem: &Problem) -> f32 {
+    let heads = star.heads.as_ref().unwrap();
+    let queries = heads.forward(problem.queries.clone()).unwrap();
+    let bank = heads.forward(problem.bank.clone()).unwrap();
+    let loss = star
+        .forward_with_divergence(
+            problem.queries.clone(),
+            problem.bank.clone(),
+            pairwise(&queries, &bank),
+            &problem.targets,
+        )
+        .unwrap()
+        .loss;
+    black_box(loss.backward());
+    loss.into_scalar()
+}
+
+fn objectives(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("objectives");
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(5));
+    let id = |name: &str, batch: usize, rows: usize, hidden: usize| {
+        BenchmarkId::new(name, format!("{batch}x{rows}x({hidden},{DIM})"))
+    };
+
+    let (batch, rows, hidden) = (64, 8954, 384);
+    let problem = Problem::new(batch, rows, hidden);
+    let star = gaussian(hidden);
+    group.bench_function(id("star_gaussian", batch, rows, hidden), |b| {
+        b.iter(|| star_step(&star, &problem));
+    });
+    let frozen = StarConfig::new(hidden)
+        .with_divergence(Divergence::Gaussian {
+            dim: DIM,
+            var_floor: 1e-8,
+            bank_head_grad: false,
+        })
+        .init(&Device::flex().autodiff(), 0)
+        .unwrap();
+    group.bench_function(
+        id("star_gaussian_frozen_bank_heads", batch, rows, hidden),
+        |b| b.iter(|| star_step(&frozen, &problem)),
+    );
+    let softmax = StarConfig::new(hidden)
+        .with_divergence(Divergence::Softmax {
+            temperature: 0.05,
+            form: KlForm::Mean,
+        })
+        .init(&Device::flex().autodiff(), 0)
+        .unwrap();
+    group.bench_function(id("star_softmax", batch, rows, hidden), |b| {
+        b.iter(|| star_step(&softmax, &problem));
+    });
+    let down = BankInfoNceConfig::new().init().unwrap();
+    group.bench_function(id("down", batch, rows, hidden), |b| {
+        b.iter(|| down_step(&down, &problem));
+    });
+
+    // The same loss by both forms, small enough for the difference tensors.
+    let (batch, rows) = (16, 1024);
+    let problem = Problem::new(batch, rows, hidden);
+    group.bench_function(id("star_gaussian", batch, rows, hidden), |b| {
+        b.iter(|| star_step(&star, &problem));
+    });
+    group.bench_function(id("star_pairwise", batch, rows, hidden), |b| {
+        b.iter(|| pairwise_step(&star, &problem));
+    });
+    let (closed, plain) = (star_step(&star, &problem), pairwise_step(&star, &problem));
+    assert!(
+        (closed - plain).abs() <= 1e-4 * plain.abs(),
+        "both forms have to be the same loss: {closed} against {plain}"
+    );
+    group.finish();
+}
+
+criterion_group!(benches, objectives);
+criterion_main!(benches);

@@ -1,0 +1,1 @@
+//! Criterion benches of objectives, clustering and the encoder.

@@ -1,0 +1,139 @@
+//! One vector a text from hidden states.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::batch::TokenBatch;
+use crate::bert::{HiddenStates, Linear};
+use crate::error::EncoderError;
+
+/// How the hidden states of a text become one vector.
+///
+/// With `h_1` the output of the first layer, `h_last` that of the last:
+///
+/// | name | value |
+/// |---|---|
+/// | `cls` (also `cls_before_pooler`) | `h_last[CLS]` |
+/// | `cls_mlp` | `tanh(W h_last[CLS] + b)` (SimCSE calls this `cls`; its MLP is stored as the pooler) |
+/// | `mean` (also `avg`) | mean of `h_last` over real tokens |
+/// | `avg_top2` | mean of `(h_last + h_{last-1}) / 2` |
+/// | `avg_first_last` | mean of `(h_1 + h_last) / 2`; not the embedding output |
+///
+/// Source: SimCSE (Gao et al., arXiv 2104.08821), section 3 and released code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The first token's last hidden state.
+    #[default]
+    Cls,
+    /// The first token through the pooler's tanh layer.
+    ClsMlp,
+    /// Mean over real tokens.
+    Mean,
+    /// Mean of the last two layers.
+    AvgTop2,
+    /// Mean of the first and the last layer.
+    AvgFirstLast,
+}
+
+impl Pooling {
+    /// All poolings.
+    pub const ALL: [Self; 5] = [
+        Self::Cls,
+        Self::ClsMlp,
+        Self::Mean,
+        Self::AvgTop2,
+        Self::AvgFirstLast,
+    ];
+
+    /// `[batch, hidden]` from `[batch * width, hidden]` states.
+    ///
+    /// # Errors
+    ///
+    /// `cls_mlp` without a pooler in the checkpoint.
+    pub fn forward(
+        self,
+        states: &HiddenStates,
+        batch: &TokenBatch,
+        pooler: Option<&Linear>,
+    ) -> Result<Tensor<2>, EncoderError> {
+        Ok(match self {
+            Self::Cls => first_token(states.last.clone(), batch),
+            Self::ClsMlp => {
+                let pooler = pooler.ok_or_else(|| EncoderError::Config {
+                    origin: "pooling".to_owned(),
+                    field: "pooling",
+                    found: self.to_string(),
+                    expected: "a checkpoint with pooler.dense weights".to_owned(),
+                })?;
+                pooler.forward(first_token(states.last.clone(), batch)).tanh()
+            }
+            Self::Mean => masked_mean(states.last.clone(), batch),
+            Self::AvgTop2 => masked_mean(
+                (states.last.clone() + states.penultimate.clone()).mul_scalar(0.5),
+                batch,
+            ),
+            Self::AvgFirstLast => masked_mean(
+                (states.last.clone() + states.first.clone()).mul_scalar(0.5),
+                batch,
+            ),
+        })
+    }
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cls => "cls",
+            Self::ClsMlp => "cls_mlp",
+            Self::Mean => "mean",
+            Self::AvgTop2 => "avg_top2",
+            Self::AvgFirstLast => "avg_first_last",
+        })
+    }
+}
+
+impl FromStr for Pooling {
+    type Err = EncoderError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "cls_before_pooler" => return Ok(Self::Cls),
+            "avg" => return Ok(Self::Mean),
+            _ => {}
+        }
+        Self::ALL
+            .into_iter()
+            .find(|pooling| pooling.to_string() == text)
+            .ok_or_else(|| EncoderError::Config {
+                origin: "pooling".to_owned(),
+                field: "pooling",
+                found: text.to_owned(),
+                expected: "cls, cls_mlp, mean, avg_top2 or avg_first_last".to_owned(),
+            })
+    }
+}
+
+/// Row 0 of every text: `[batch * width, hidden]` to `[batch, hidden]`.
+fn first_token(states: Tensor<2>, batch: &TokenBatch) -> Tensor<2> {
+    let [_, hidden] = states.dims();
+    states
+        .reshape([batch.batch, batch.width, hidden])
+        .slice([0..batch.batch, 0..1, 0..hidden])
+        .reshape([batch.batch, hidden])
+}
+
+/// Mean over real tokens: `[batch * width, hidden]` to `[batch, hidden]`.
+fn masked_mean(states: Tensor<2>, batch: &TokenBatch) -> Tensor<2> {
+    let [_, hidden] = states.dims();
+    let states = states.reshape([batch.batch, batch.width, hidden]);
+    // Every text holds [CLS] and [SEP], so the count is never zero.
+    let weights = batch.mask.clone() / batch.mask.clone().sum_dim(1); // [batch, width]
+    weights
+        .reshape([batch.batch, 1, batch.width])
+        .matmul(states)
+        .reshape([batch.batch, hidden])
+}

@@ -1,0 +1,327 @@
+//! Text to token ids, through the `tokenizers` library.
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::{AddedToken, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+
+use crate::error::EncoderError;
+
+/// Largest tokenizer file that is read, in bytes.
+const MAX_FILE: u64 = 64 << 20;
+
+/// A tokenizer with the special tokens of a BERT-style encoder.
+///
+/// Texts become `[CLS] pieces [SEP]`, cut to a length given at each call; padding is left to
+/// [`TokenBatch`](crate::TokenBatch).
+///
+/// ```
+/// let pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "music"];
+/// let tokenizer = encoder::TextTokenizer::from_word_pieces(&pieces).unwrap();
+/// assert_eq!(tokenizer.encode(&["Playing music"], 16).unwrap(), [[2, 5, 6, 7, 3]]);
+/// ```
+#[derive(Clone, Debug)]
+pub struct TextTokenizer {
+    inner: Tokenizer,
+    pad: u32,
+    mask: Option<u32>,
+    special: BTreeSet<u32>,
+    vocab_size: usize,
+}
+
+impl TextTokenizer {
+    /// Reads `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, is larger than 64 MiB, or the library refuses it or panics on it.
+    pub fn from_file(path: &Path) -> Result<Self, EncoderError> {
+        let size = std::fs::metadata(path)
+            .map_err(EncoderError::io("read", path))?
+            .len();
+        let origin = path.display().to_string();
+        if size > MAX_FILE {
+            return Err(EncoderError::Tokenizer {
+                origin,
+                message: format!("{size} bytes, expected at most {MAX_FILE}"),
+            });
+        }
+        let bytes = std::fs::read(path).map_err(EncoderError::io("read", path))?;
+        Self::from_bytes(&bytes, &origin)
+    }
+
+    /// Parses the contents of a `tokenizer.json`; `origin` is named in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_file`](Self::from_file).
+    pub fn from_bytes(bytes: &[u8], origin: &str) -> Result<Self, EncoderError> {
+        let fail = |message: String| EncoderError::Tokenizer {
+            origin: origin.to_owned(),
+            message,
+        };
+        // Some malformed files make the library panic, a few of them only at the first text.
+        let inner = guarded(|| {
+            let mut inner = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+            inner.with_padding(None);
+            inner.with_truncation(None).map_err(|error| error.to_string())?;
+            inner
+                .encode_fast("Probe text: naïve 12 ##x \u{4eca}\u{5929}.", true)
+                .map_err(|error| error.to_string())?;
+            Ok(inner)
+        })
+        .map_err(fail)?;
+        Self::from_library(inner).map_err(fail)
+    }
+
+    /// Builds a lower-casing BERT WordPiece tokenizer from its vocabulary, id = position.
+    ///
+    /// # Errors
+    ///
+    /// A piece occurs twice, or one of `[PAD] [UNK] [CLS] [SEP] [MASK]` is missing.
+    pub fn from_word_pieces<S: AsRef<str>>(pieces: &[S]) -> Result<Self, EncoderError> {
+        let fail = |message: String| EncoderError::Tokenizer {
+            origin: "word piece list".to_owned(),
+            message,
+        };
+        let mut vocab: HashMap<String, u32> = HashMap::new();
+        for (id, piece) in (0u32..).zip(pieces) {
+            if vocab.insert(piece.as_ref().to_owned(), id).is_some() {
+                return Err(fail(format!("piece `{}` occurs twice", piece.as_ref())));
+            }
+        }
+        let id = |token: &str| {
+            vocab
+                .get(token)
+                .copied()
+                .ok_or_else(|| fail(format!("special token {token} is missing")))
+        };
+        let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
+        let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+        for token in specials {
+            id(token)?;
+        }
+        let model = WordPiece::builder()
+            .vocab(vocab.into_iter().collect::<ahash::AHashMap<_, _>>())
+            .unk_token("[UNK]".to_owned())
+            .build()
+            .map_err(|error| fail(error.to_string()))?;
+        let mut inner = Tokenizer::new(model);
+        inner
+            .with_normalizer(Some(BertNormalizer::new(true, true, None, true)))
+            .map_err(|error| fail(error.to_string()))?;
+        inner.with_pre_tokenizer(Some(BertPreTokenizer));
+        inner.with_post_processor(Some(BertProcessing::new(
+            ("[SEP]".to_owned(), sep),
+            ("[CLS]".to_owned(), cls),
+        )));
+        inner
+            .add_special_tokens(specials.map(|token| AddedToken::from(token, true)))
+            .map_err(|error| fail(error.to_string()))?;
+        Self::from_library(inner).map_err(fail)
+    }
+
+    fn from_library(inner: Tokenizer) -> Result<Self, String> {
+        let pad = inner
+            .token_to_id("[PAD]")
+            .or_else(|| inner.token_to_id("<pad>"))
+            .ok_or("no padding token ([PAD] or <pad>)")?;
+        let mask = inner
+            .token_to_id("[MASK]")
+            .or_else(|| inner.token_to_id("<mask>"));
+        let mut special: BTreeSet<u32> = inner
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, _)| id)
+            .collect();
+        // [UNK] belongs to the special set of the reference tokenizers even where the file does
+        // not list it among the added tokens.
+        for token in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] {
+            special.extend(inner.token_to_id(token));
+        }
+        let vocab_size = inner.get_vocab_size(true);
+        Ok(Self {
+            inner,
+            pad,
+            mask,
+            special,
+            vocab_size,
+        })
+    }
+
+    /// Token ids of each text, special tokens included, at most `max_len` a text.
+    ///
+    /// # Errors
+    ///
+    /// `max_len` leaves no room for the special tokens, or the library fails on a text.
+    pub fn encode<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        max_len: usize,
+    ) -> Result<Vec<Vec<u32>>, EncoderError> {
+        if max_len < 3 {
+            return Err(EncoderError::Config {
+                origin: "tokenizer".to_owned(),
+                field: "max_len",
+                found: max_len.to_string(),
+                expected: "at least 3 ([CLS], one piece, [SEP])".to_owned(),
+            });
+        }
+        let mut inner = self.inner.clone();
+        inner
+            .with_truncation(Some(TruncationParams {
+                direction: TruncationDirection::Right,
+                max_length: max_len,
+                strategy: TruncationStrategy::LongestFirst,
+                stride: 0,
+            }))
+            .map_err(|error| EncoderError::Tokenize {
+                index: 0,
+                message: error.to_string(),
+            })?;
+        texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| {
+                guarded(|| {
+                    inner
+                        .encode_fast(text.as_ref(), true)
+                        .map(|encoding| encoding.get_ids().to_vec())
+                        .map_err(|error| error.to_string())
+                })
+                .map_err(|message| EncoderError::Tokenize { index, message })
+            })
+            .collect()
+    }
+
+    /// Id of the padding token.
+    pub fn pad_id(&self) -> u32 {
+        self.pad
+    }
+
+    /// Id of the mask token, if there is one.
+    pub fn mask_id(&self) -> Option<u32> {
+        self.mask
+    }
+
+    /// Ids that are never masked or replaced: all special tokens, `[UNK]` among them.
+    pub fn special_ids(&self) -> &BTreeSet<u32> {
+        &self.special
+    }
+
+    /// Entries of the vocabulary, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// Contents of a `tokenizer.json` for this tokenizer.
+    ///
+    /// # Errors
+    ///
+    /// The library fails to serialise it.
+    pub fn to_json(&self) -> Result<String, EncoderError> {
+        self.inner
+            .to_string(false)
+            .map_err(|error| EncoderError::Tokenizer {
+                origin: "tokenizer".to_owned(),
+                message: error.to_string(),
+            })
+    }
+}
+
+/// Runs `work` and turns a panic of the library into an error message.
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let message = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_else(|| "no message".to_owned());
+        Err(format!("the tokenizer library panicked: {message}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PIECES: [&str; 10] = [
+        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "music", "a", "##b",
+    ];
+
+    fn tokenizer() -> TextTokenizer {
+        TextTokenizer::from_word_pieces(&PIECES).unwrap()
+    }
+
+    #[test]
+    fn lower_cases_splits_and_truncates() {
+        let t = tokenizer();
+        let texts = ["PLAYING  ab zebra", "", "play play play play"];
+        let ids = t.encode(&texts, 4).unwrap();
+        assert_eq!(ids, vec![vec![2, 5, 6, 3], vec![2, 3], vec![2, 5, 5, 3]]);
+        assert_eq!(t.encode(&["zebra"], 8).unwrap(), [[2, 1, 3]]);
+    }
+
+    #[test]
+    fn json_round_trip_keeps_ids() {
+        let t = tokenizer();
+        let again = TextTokenizer::from_bytes(t.to_json().unwrap().as_bytes(), "again").unwrap();
+        let texts = ["playing music ab", "[MASK] play"];
+        assert_eq!(t.encode(&texts, 16).unwrap(), again.encode(&texts, 16).unwrap());
+        assert_eq!(again.special_ids(), t.special_ids());
+        assert_eq!(again.mask_id(), Some(4));
+    }
+
+    #[test]
+    fn no_room_for_a_piece_is_refused() {
+        assert!(tokenizer().encode(&["play"], 2).is_err());
+    }
+
+    #[test]
+    fn missing_and_repeated_pieces_are_named() {
+        let error = TextTokenizer::from_word_pieces(&PIECES[1..]).unwrap_err();
+        assert!(error.to_string().contains("[PAD]"), "{error}");
+        let error = TextTokenizer::from_word_pieces(&["[PAD]", "[PAD]"]).unwrap_err();
+        assert!(error.to_string().contains("twice"), "{error}");
+    }
+
+    /// Files on which version 0.23.2 of the library panics, or which are plain nonsense.
+    #[test]
+    fn hostile_files_are_errors_not_panics() {
+        let deep = "[".repeat(100_000);
+        let bpe = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,
+            "pre_tokenizer":null,"post_processor":null,"decoder":null,
+            "model":{"type":"BPE","vocab":{"[PAD]":0,"a":1,"b":2},"merges":["aaaaaaaa b"]}}"#;
+        let charsmap = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],
+            "normalizer":{"type":"Precompiled","precompiled_charsmap":"AAAA"},
+            "pre_tokenizer":null,"post_processor":null,"decoder":null,
+            "model":{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"\u0023\u0023","max_input_chars_per_word":100,"vocab":{"[PAD]":0,"[UNK]":1}}}"#;
+        let null_charsmap = charsmap.replace("\"AAAA\"", "null");
+        let template = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,"pre_tokenizer":null,
+            "post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"[NOPE]","type_id":0}},{"Sequence":{"id":"A","type_id":0}}],"pair":[],"special_tokens":{}},
+            "decoder":null,"model":{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"\u0023\u0023","max_input_chars_per_word":100,"vocab":{"[PAD]":0,"[UNK]":1}}}"#;
+        let no_unknown = r#"{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,"pre_tokenizer":null,
+            "post_processor":null,"decoder":null,"model":{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"\u0023\u0023","max_input_chars_per_word":100,"vocab":{"[PAD]":0}}}"#;
+        for (name, file) in [
+            ("empty", ""),
+            ("deep", deep.as_str()),
+            ("bpe", bpe),
+            ("charsmap", charsmap),
+            ("null charsmap", null_charsmap.as_str()),
+            ("template", template),
+            ("no unknown token", no_unknown),
+            ("not json", "\u{0}\u{1}"),
+        ] {
+            let error = TextTokenizer::from_bytes(file.as_bytes(), name);
+            assert!(error.is_err(), "{name} was accepted");
+            assert!(error.unwrap_err().to_string().contains(name));
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Golden cases: values and gradients computed in f64 from f32 inputs by an independent script.
+//!
+//! An item passes if `max|got - want| <= atol + rtol * max|want|` over the whole tensor.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Param;
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use losses::{
+    BankInfoNceConfig, BaseParameterization, DiagonalGaussian, Divergence, DnaConfig,
+    GaussianHeads, InfoNceConfig, InputNormalization, KlForm, NeighbourTargets, StarConfig,
+    WeightNormalization, symmetric_gaussian_kl, symmetric_softmax_kl,
+};
+use serde_json::Value;
+
+/// One case of a golden file and the items that were compared so far.
+struct Case {
+    name: String,
+    value: Value,
+    device: Device,
+    got: BTreeMap<String, Vec<f32>>,
+}
+
+impl Case {
+    fn load(file: &str) -> Vec<Self> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden")
+            .join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let cases = value["cases"].as_array().unwrap();
+        assert!(!cases.is_empty());
+        cases
+            .iter()
+            .map(|case| Self {
+                name: format!("{file}/{}", case["name"].as_str().unwrap()),
+                value: case.clone(),
+                device: Device::flex().autodiff(),
+                got: BTreeMap::new(),
+            })
+            .collect()
+    }
+
+    fn number(&self, parameter: &str) -> f64 {
+        self.value["params"][parameter].as_f64().unwrap()
+    }
+
+    fn text(&self, parameter: &str) -> &str {
+        self.value["params"][parameter].as_str().unwrap()
+    }
+
+    fn has(&self, input: &str) -> bool {
+        self.value["inputs"].get(input).is_some()
+    }
+
+    fn input<const D: usize>(&self, name: &str) -> Tensor<D> {
+        let item = &self.value["inputs"][name];
+        let shape: Vec<usize> = item["shape"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_u64().unwrap() as usize)
+            .collect();
+        // A scalar is stored with an empty shape.
+        let shape = if shape.is_empty() { vec![1] } else { shape };
+        let data: Vec<f32> = numbers(&item["data"]).iter().map(|v| *v as f32).collect();
+        Tensor::from_data(TensorData::new(data, shape), &self.device)
+    }
+
+    fn leaf<const D: usize>(&self, name: &str) -> Tensor<D> {
+        self.input::<D>(name).require_grad()
+    }
+
+    fn record<const D: usize>(&mut self, item: &str, tensor: Tensor<D>) {
+        let values = tensor.try_to_vec_as::<f32>().unwrap();
+        self.got.insert(item.to_owned(), values);
+    }
+
+    fn record_gradient<const D: usize>(&mut self, item: &str, leaf: &Tensor<D>, grads: &Gradients) {
+        let gradient = leaf.grad(grads).expect("a gradient");
+        self.record(&format!("grad.{item}"), gradient);
+    }
+
+    /// Compares every expected item; nothing may be missing and nothing may be left over.
+    fn finish(self) {
+        let expected = self.value["expected"].as_object().unwrap();
+        let names: Vec<&String> = expected.keys().collect();
+        for name in self.got.keys() {
+            assert!(
+                expected.contains_key(name),
+                "{}: {name} is not expected",
+                self.name
+            );
+        }
+        for name in names {
+            let item = &expected[name];
+            let want = match item.get("data") {
+                Some(data) => numbers(data),
+                None => vec![item.as_f64().unwrap()],
+            };
+            let got = self
+                .got
+                .get(name)
+                .unwrap_or_else(|| panic!("{}: {name} was not computed", self.name));
+            assert_eq!(got.len(), want.len(), "{}: size of {name}", self.name);
+            let tolerance = self.value["tol"]
+                .get(name)
+                .unwrap_or(&self.value["tol"]["*"]);
+            let largest = want.iter().fold(0f64, |m, v| m.max(v.abs()));
+            let allowed =
+                tolerance["atol"].as_f64().unwrap() + tolerance["rtol"].as_f64().unwrap() * largest;
+            for (position, (got, want)) in got.iter().zip(&want).enumerate() {
+                let difference = (f64::from(*got) - want).abs();
+                assert!(
+                    difference <= allowed,
+                    "{}: {name}[{position}] is {got}, expected {want}: off by {difference:e}, allowed {allowed:e}",
+                    self.name
+                );
+            }
+        }
+    }
+}
+
+fn numbers(data: &Value) -> Vec<f64> {
+    data.as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap())
+        .collect()
+}
+
+fn form(text: &str) -> KlForm {
+    match text {
+        "sum" => KlForm::Sum,
+        "mean" => KlForm::Mean,
+        other => panic!("unknown form {other}"),
+    }
+}
+
+#[test]
+fn star() {
+    let cases = Case::load("star_loss.json");
+    assert_eq!(cases.len(), 11);
+    for mut case in cases {
+        let gaussian = case.text("kl") == "gaussian";
+        let queries = case.leaf::<2>("q");
+        let base = case.leaf::<1>("base");
+        let [_, hidden] = queries.dims();
+        let divergence = if gaussian {
+            Divergence::Gaussian {
+                dim: case.input::<2>("w_mu").dims()[0],
+                var_floor: 1e-8,
+                bank_head_grad: true,
+            }
+        } else {
+            Divergence::Softmax {
+                temperature: 1.0,
+                form: form(case.text("kl_form")),
+            }
+        };
+        let normalize_inputs = match &case.value["params"]["normalise_inputs"] {
+            Value::Bool(false) => InputNormalization::None,
+            Value::Bool(true) => InputNormalization::Both,
+            _ => InputNormalization::Queries,
+        };
+        let weight_normalization = match case.text("weight_norm") {
+            "row" => WeightNormalization::Row,
+            "none" => WeightNormalization::None,
+            other => panic!("unknown weight_norm {other}"),
+        };
+        let mut star = StarConfig::new(hidden)
+            .with_temperature(case.number("tau"))
+            .with_gamma(case.number("gamma"))
+            .with_divergence(divergence)
+            .with_base(BaseParameterization::TrainableRaw(10.0))
+            .with_weight_normalization(weight_normalization)
+            .with_normalize_inputs(normalize_inputs)
+            .init(&case.device, 0)
+            .unwrap();
+        star.base = Param::from_tensor(base);
+        let bank = if gaussian {
+            // The files hold PyTorch's layout, [dim, hidden].
+            let heads = GaussianHeads::from_tensors(
+                case.input::<2>("w_mu").transpose().detach(),
+                case.input("b_mu"),
+                case.input::<2>("w_sigma").transpose().detach(),
+                case.input("b_sigma"),
+                1e-8,
+            );
+            star.heads = Some(heads.unwrap());
+            case.input::<2>("h")
+        } else {
+            case.leaf::<2>("h")
+        };
+        let targets = NeighbourTargets::from_dense(case.input("w")).unwrap();
+        let items = star
+            .forward_per_item(queries.clone(), bank.clone(), &targets)
+            .unwrap();
+        let output = star
+            .forward(queries.clone(), bank.clone(), &targets)
+            .unwrap();
+        let distances = star.divergence(queries.clone(), bank.clone()).unwrap();
+        let grads = output.loss.backward();
+        case.record("loss", output.loss);
+        case.record("term1", output.kl_term);
+        case.record("term2", output.euclidean_term);
+        case.record("d_kl", distances.clone());
+        case.record_gradient("q", &queries, &grads);
+        case.record_gradient("base", &star.base.val(), &grads);
+        if let Some(heads) = &star.heads {
+            let transposed = |weight: Tensor<2>| weight.grad(&grads).unwrap().transpose();
+            case.record("grad.w_mu", transposed(heads.fc_mu.weight.val()));
+            case.record("grad.w_sigma", transposed(heads.fc_var.weight.val()));
+            let bias = heads.fc_mu.bias.as_ref().unwrap().val();
+            case.record_gradient("b_mu", &bias, &grads);
+            let bias = heads.fc_var.bias.as_ref().unwrap().val();
+            case.record_gradient("b_sigma", &bias, &grads);
+        } else {
+            case.record("term1_rows", items.kl_term);
+            case.record("term2_rows", items.euclidean_term);
+            case.record_gradient("h", &bank, &grads);
+        }
+
+        // The entry with a given divergence has to agree with the entry that computes it.
+        let again = star
+            .forward_with_divergence(queries, bank, distances, &targets)
+            .unwrap();
+        assert_eq!(
+            again.loss.try_to_vec_as::<f32>().unwrap(),
+            case.got["loss"],
+            "{}",
+            case.name
+        );
+        case.finish();
+    }
+}
+
+#[test]
+fn bidirectional_kl() {
+    let cases = Case::load("bidirectional_kl.json");
+    assert_eq!(cases.len(), 6);
+    for mut case in cases {
+        let cotangent = case.input::<2>("cot");
+        if case.has("mu_q") {
+            let names = ["mu_q", "var_q", "mu_h", "var_h"];
+            let leaves = names.map(|name| case.leaf::<2>(name));
+            let [mean_q, variance_q, mean_h, variance_h] = leaves.clone();
+            let distances = symmetric_gaussian_kl(
+                DiagonalGaussian {
+                    mean: mean_q,
+                    variance: variance_q,
+                },
+                DiagonalGaussian {
+                    mean: mean_h,
+                    variance: variance_h,
+                },
+            )
+            .unwrap();
+            let loss = (distances.clone() * cotangent).sum();
+            let grads = loss.backward();
+            case.record("d", distances);
+            case.record("loss", loss);
+            for (name, leaf) in names.iter().zip(&leaves) {
+                case.record_gradient(name, leaf, &grads);
+            }
+        } else {
+            let (queries, bank) = (case.leaf::<2>("q"), case.leaf::<2>("h"));
+            let form = form(case.text("kl_form"));
+            let distances = symmetric_softmax_kl(queries.clone(), bank.clone(), 1.0, form).unwrap();
+            let loss = (distances.clone() * cotangent).sum();
+            let grads = loss.backward();
+            case.record("d", distances);
+            case.record("loss", loss);
+            case.record_gradient("q", &queries, &grads);
+            case.record_gradient("h", &bank, &grads);
+        }
+        case.finish();
+    }
+}
+
+#[test]
+fn down() {
+    let cases = Case::load("down_loss.json");
+    assert_eq!(cases.len(), 4);
+    for mut case in cases {
+        assert_eq!(case.text("weight_norm"), "row");
+        let loss = BankInfoNceConfig::new()
+            .with_temperature(case.number("tau"))
+            .with_normalize_inputs(InputNormalization::Both)
+            .init()
+            .unwrap();
+        let (queries, bank) = (case.leaf::<2>("q"), case.leaf::<2>("h"));
+        let targets = NeighbourTargets::from_dense(case.input("w")).unwrap();
+        let rows = loss
+            .forward_per_item(queries.clone(), bank.clone(), &targets)
+            .unwrap();
+        let mean = loss
+            .forward(queries.clone(), bank.clone(), &targets)
+            .unwrap();
+        let grads = mean.backward();
+        case.record("rows", rows);
+        case.record("loss", mean);
+        case.record_gradient("q", &queries, &grads);
+        case.record_gradient("h", &bank, &grads);
+        case.finish();
+    }
+}
+
+#[test]
+fn dna() {
+    let cases = Case::load("dna_loss.json");
+    assert_eq!(cases.len(), 2);
+    for mut case in cases {
+        let loss = DnaConfig::new()
+            .with_temperature(case.number("tau"))
+            .with_normalize_inputs(InputNormalization::Both)
+            .init()
+            .unwrap();
+        let (queries, bank) = (case.leaf::<2>("q"), case.leaf::<2>("h"));
+        let targets = NeighbourTargets::from_dense(case.input("w")).unwrap();
+        let rows = loss
+            .forward_per_item(queries.clone(), bank.clone(), &targets)
+            .unwrap();
+        let mean = loss
+            .forward(queries.clone(), bank.clone(), &targets)
+            .unwrap();
+        let grads = mean.backward();
+        case.record("rows", rows);
+        case.record("loss", mean);
+        case.record_gradient("q", &queries, &grads);
+        case.record_gradient("h", &bank, &grads);
+        case.finish();
+    }
+}
+
+#[test]
+fn info_nce() {
+    let mut cases = Case::load("info_nce.json");
+    cases.extend(Case::load("info_nce_large.json"));
+    assert_eq!(cases.len(), 7);
+    for mut case in cases {
+        let weight = case.value["params"]["hard_negative_weight"].as_f64();
+        let loss = InfoNceConfig::new()
+            .with_temperature(case.number("tau"))
+            .with_hard_negative_weight(weight.unwrap_or(0.0))
+            .init()
+            .unwrap();
+        let (anchors, positives) = (case.leaf::<2>("z1"), case.leaf::<2>("z2"));
+        let negatives = case.has("z3").then(|| case.leaf::<2>("z3"));
+        assert_eq!(negatives.is_some(), weight.is_some());
+        let arguments = || (anchors.clone(), positives.clone(), negatives.clone());
+        let (a, p, n) = arguments();
+        let rows = loss.forward_per_item(a, p, n).unwrap();
+        let (a, p, n) = arguments();
+        let mean = loss.forward(a, p, n).unwrap();
+        let (a, p, n) = arguments();
+        let accuracy = loss.accuracy(a, p, n).unwrap();
+        let grads = mean.backward();
+        case.record("rows", rows);
+        case.record("loss", mean);
+        case.record("accuracy", accuracy);
+        case.record_gradient("z1", &anchors, &grads);
+        case.record_gradient("z2", &positives, &grads);
+        if let Some(negatives) = &negatives {
+            case.record_gradient("z3", negatives, &grads);
+        }
+        case.finish();
+    }
+}

@@ -1,0 +1,73 @@
+//! Measures of partitions, rankings and embedding spaces: plain slices in, numbers out.
+//!
+//! Nothing here knows about tensors, files or models; every function can be called from any
+//! program that holds its data in slices.
+//!
+//! | question | function |
+//! |---|---|
+//! | do clusters match known labels? | [`clustering_accuracy`], [`adjusted_rand_index`], [`normalized_mutual_information`], [`purity`] |
+//! | how good are mapped labels on unseen rows? | [`accuracy_with_mapping`] |
+//! | do retrieved neighbours share their query's label? | [`neighbour_precision`] |
+//! | do two score lists agree? | [`pearson`], [`spearman`] |
+//! | how good is an encoder on a similarity task of several subsets? | [`sts_scores`], [`average_of_tasks`] |
+//! | how is an embedding space spread out? | [`alignment`], [`uniformity`] |
+//! | is training data harder to fit than evaluation data? | [`relative_fitting_difficulty`] |
+//! | how much do seeds differ? | [`Summary`] |
+//!
+//! # Conventions
+//! - Cluster and label ids are any `Ord + Copy` type, need not be contiguous, and the two sides
+//!   may use different types and different numbers of ids.
+//! - Partition measures, [`spearman`] and [`Summary`] depend on the multiset of their rows only:
+//!   any row order gives the same bits. None of the functions uses threads or hash order.
+//! - Bad input (empty, unequal lengths, NaN where a number is needed) is a [`MetricsError`];
+//!   a quantity that is mathematically undefined on good input is NaN, and says so in its page.
+//!
+//! ```
+//! let clusters = [7, 7, 3, 3, 3];
+//! let labels = ["pay", "pay", "card", "card", "pay"];
+//! let fit = metrics::clustering_accuracy(&clusters, &labels)?;
+//! assert_eq!(fit.matched, 4);
+//! assert_eq!(fit.mapping[&3], "card");
+//! # Ok::<(), metrics::MetricsError>(())
+//! ```
+
+mod accuracy;
+mod alignment;
+mod ari;
+mod assignment;
+mod compensated_sum;
+mod contingency;
+mod correlation;
+mod error;
+mod neighbour_precision;
+mod nmi;
+mod purity;
+mod rfd;
+mod rows;
+mod sts;
+mod summary;
+mod uniformity;
+
+pub use accuracy::{
+    ClusterAccuracy, MappedAccuracy, accuracy_with_mapping, clustering_accuracy,
+    clustering_accuracy_of,
+};
+pub use alignment::{alignment, alignment_with};
+pub use ari::{adjusted_rand_index, adjusted_rand_index_of};
+pub use assignment::{Assignment, Cost, max_assignment, min_assignment};
+pub use contingency::Contingency;
+pub use correlation::{average_ranks, pearson, spearman};
+pub use error::MetricsError;
+pub use neighbour_precision::{NeighbourPrecision, SelfNeighbour, neighbour_precision};
+pub use nmi::{normalized_mutual_information, normalized_mutual_information_of};
+pub use purity::{purity, purity_of};
+pub use rfd::{
+    RFD_START_STEP, RelativeFittingDifficulty, TracePoint, mean_of_best,
+    relative_fitting_difficulty,
+};
+pub use sts::{
+    Aggregation, StsCorrelation, StsScores, StsSubset, average_of_tasks, percent_rounded,
+    sts_scores,
+};
+pub use summary::Summary;
+pub use uniformity::{uniformity, uniformity_with};

@@ -1,0 +1,191 @@
+//! SIGINT and SIGTERM: the first asks the run to stop after the step at work, the second ends the
+//! process at once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use crate::error::{Error, Result};
+
+/// Who asked the run to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// Ctrl-C, or quitting in the dashboard.
+    Interrupt,
+    /// A polite kill.
+    Terminate,
+}
+
+impl Interruption {
+    /// Exit code by convention: 128 + number of the signal.
+    pub const fn exit_code(self) -> i32 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+
+    const fn code(self) -> usize {
+        match self {
+            Self::Interrupt => 1,
+            Self::Terminate => 2,
+        }
+    }
+}
+
+impl fmt::Display for Interruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "interrupted",
+            Self::Terminate => "terminated",
+        })
+    }
+}
+
+/// Error of a program that stopped on request, after saving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{interruption} after step {step}; everything up to there is saved")]
+pub struct Interrupted {
+    /// Who asked.
+    pub interruption: Interruption,
+    /// Steps done.
+    pub step: u64,
+}
+
+impl Interrupted {
+    /// 130 or 143.
+    pub const fn exit_code(&self) -> i32 {
+        self.interruption.exit_code()
+    }
+}
+
+/// A shared request to stop. Clones share the request.
+///
+/// ```
+/// use training::{Interruption, StopFlag};
+/// let stop = StopFlag::new();
+/// assert_eq!(stop.requested(), None);
+/// stop.clone().request(Interruption::Interrupt);
+/// assert_eq!(stop.requested().map(Interruption::exit_code), Some(130));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct StopFlag {
+    code: Arc<AtomicUsize>,
+}
+
+impl StopFlag {
+    /// A flag that only [`request`](Self::request) sets.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A flag that SIGINT and SIGTERM set; a second signal of either kind ends the process at once
+    /// with code 130 or 143. Call it once, at the start of the program.
+    ///
+    /// # Errors
+    /// [`Error::Signal`] if the system refuses the handler.
+    pub fn install() -> Result<Self> {
+        let stop = Self::new();
+        let armed = Arc::new(AtomicBool::new(false));
+        for (signal, name, interruption) in [
+            (SIGINT, "SIGINT", Interruption::Interrupt),
+            (SIGTERM, "SIGTERM", Interruption::Terminate),
+        ] {
+            // Handlers run in the order of registration: the one that exits comes before the one
+            // that arms it, so that the first signal does not already exit.
+            flag::register_conditional_shutdown(signal, interruption.exit_code(), armed.clone())
+                .and_then(|_| flag::register(signal, armed.clone()))
+                .and_then(|_| flag::register_usize(signal, stop.code.clone(), interruption.code()))
+                .map_err(|source| Error::Signal {
+                    signal: name,
+                    source,
+                })?;
+        }
+        Ok(stop)
+    }
+
+    /// Asks to stop. A request that is already there stays.
+    pub fn request(&self, interruption: Interruption) {
+        // Someone else's earlier request is as good.
+        let _ =
+            self.code
+                .compare_exchange(0, interruption.code(), Ordering::SeqCst, Ordering::SeqCst);
+    }
+
+    /// The request, if there is one.
+    pub fn requested(&self) -> Option<Interruption> {
+        match self.code.load(Ordering::SeqCst) {
+            0 => None,
+            2 => Some(Interruption::Terminate),
+            _ => Some(Interruption::Interrupt),
+        }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::process::Command;
+
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    const CHILD: &str = "TRAINING_SIGNAL_TEST";
+
+    /// Body of the child: reports the first signal by a line, ends at the second.
+    fn child(signals: &str) {
+        let stop = StopFlag::install().unwrap();
+        for name in signals.split(' ') {
+            let signal = if name == "int" { SIGINT } else { SIGTERM };
+            raise(signal).unwrap();
+            println!("still here: {:?}", stop.requested());
+        }
+        std::process::exit(stop.requested().map_or(1, Interruption::exit_code));
+    }
+
+    /// Handlers belong to the whole process, so each case runs in its own.
+    fn run(signals: &str) -> (i32, usize) {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["signals::tests::signals", "--exact", "--nocapture"])
+            .env(CHILD, signals)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (
+            output.status.code().unwrap(),
+            text.matches("still here").count(),
+        )
+    }
+
+    #[test]
+    fn signals() {
+        if let Ok(signals) = std::env::var(CHILD) {
+            return child(&signals);
+        }
+        // The first only asks; the second ends the process before it reports again.
+        assert_eq!(run("int"), (130, 1));
+        assert_eq!(run("term"), (143, 1));
+        assert_eq!(run("int int int"), (130, 1));
+        assert_eq!(run("int term int"), (143, 1));
+        assert_eq!(run("term int term"), (130, 1));
+    }
+
+    #[test]
+    fn the_first_request_stays() {
+        let stop = StopFlag::new();
+        stop.request(Interruption::Terminate);
+        stop.request(Interruption::Interrupt);
+        assert_eq!(stop.requested(), Some(Interruption::Terminate));
+        let error = Interrupted {
+            interruption: Interruption::Terminate,
+            step: 12,
+        };
+        assert_eq!(error.exit_code(), 143);
+        assert!(error.to_string().contains("step 12"));
+    }
+}

@@ -1,0 +1,347 @@
+//! What can be wrong with data and downloads. Every message names the file, and the line or field
+//! where there is one. Line numbers start at 1 and count the header.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A data set cannot be loaded.
+#[derive(Debug, Error)]
+pub enum DatasetError {
+    /// The operating system refused an operation.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A required split has no file.
+    #[error("{}: no file for the `{split}` split; looked for {looked_for}", dir.display())]
+    MissingSplit {
+        /// The folder.
+        dir: PathBuf,
+        /// `train` or `test`.
+        split: &'static str,
+        /// File names tried, comma-separated.
+        looked_for: String,
+    },
+    /// Several files could be the same split.
+    #[error("{}: several files for the `{split}` split: {found}; keep one", dir.display())]
+    AmbiguousSplit {
+        /// The folder.
+        dir: PathBuf,
+        /// The split.
+        split: &'static str,
+        /// File names found, comma-separated.
+        found: String,
+    },
+    /// The name does not end in a known extension.
+    #[error("{}: unknown kind of file; expected .tsv, .csv or .jsonl, each also with .gz", path.display())]
+    UnknownExtension {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A gzip file that does not decompress.
+    #[error("{}: not a complete gzip file: {source}", path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// The decoder's reason.
+        source: io::Error,
+    },
+    /// More bytes (after decompression) than allowed.
+    #[error("{}: more than {limit} bytes after decompression", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Nothing in the file but white space.
+    #[error("{}: the file is empty", path.display())]
+    EmptyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A header but no usable row.
+    #[error("{}: no usable rows ({skipped} skipped)", path.display())]
+    NoRows {
+        /// The file.
+        path: PathBuf,
+        /// Rows skipped.
+        skipped: usize,
+    },
+    /// The header line is not one of the known forms.
+    #[error("{}:1: unknown header `{found}`; expected {expected}", path.display())]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Forms known.
+        expected: String,
+        /// The header found, shortened.
+        found: String,
+    },
+    /// Bytes that are not UTF-8.
+    #[error("{}:{line}: invalid UTF-8 at byte {byte} of the line", path.display())]
+    InvalidUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// Offset of the first bad byte in the line, from 0.
+        byte: usize,
+    },
+    /// A NUL byte, as in UTF-16 or binary files.
+    #[error("{}:{line}: NUL byte; is the file UTF-8 text?", path.display())]
+    NulByte {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+    },
+    /// A line or quoted field over the limit.
+    #[error("{}:{line}: {found} bytes in one line or field; the limit is {limit}", path.display())]
+    LineTooLong {
+        /// The file.
+        path: PathBuf,
+        /// Line number where it starts.
+        line: u64,
+        /// Bytes found.
+        found: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// A row with a wrong number of fields.
+    #[error("{}:{line}: {found} fields; the header has {expected}", path.display())]
+    RaggedRow {
+        /// The file.
+        path: PathBuf,
+        /// Line number where the row starts.
+        line: u64,
+        /// Fields in the header.
+        expected: usize,
+        /// Fields in the row.
+        found: usize,
+    },
+    /// A quoted field without its closing quote.
+    #[error("{}:{line}: a quoted field starts in this row and is never closed", path.display())]
+    UnclosedQuote {
+        /// The file.
+        path: PathBuf,
+        /// Line number where the row starts.
+        line: u64,
+    },
+    /// A line of a JSON lines file that is not a JSON object.
+    #[error("{}:{line}: not a JSON object: {reason}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// The parser's reason.
+        reason: String,
+    },
+    /// A field is missing or of a wrong type in a JSON object.
+    #[error("{}:{line}: field `{field}`: expected {expected}, found {found}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// The field.
+        field: String,
+        /// What is accepted.
+        expected: &'static str,
+        /// What was there.
+        found: &'static str,
+    },
+    /// A row whose text is empty or white space.
+    #[error("{}:{line}: the text is empty", path.display())]
+    EmptyText {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+    },
+    /// A row whose label is empty or white space.
+    #[error("{}:{line}: the {level} label is empty", path.display())]
+    EmptyLabel {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// `coarse` or `fine`.
+        level: &'static str,
+    },
+    /// A fine label that the coarse map does not know.
+    #[error("{}:{line}: the fine label `{label}` is not in {map}", path.display())]
+    UnmappedLabel {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// The label.
+        label: String,
+        /// The map asked.
+        map: String,
+    },
+    /// One fine label with two coarse labels in a coarse map.
+    #[error("{}:{line}: `{label}` is mapped to `{found}` here and to `{expected}` above", path.display())]
+    ConflictingMap {
+        /// The map file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// The fine label.
+        label: String,
+        /// The earlier coarse label.
+        expected: String,
+        /// The coarse label here.
+        found: String,
+    },
+    /// A label that the training file does not have.
+    #[error("{}:{line}: the {level} label `{label}` does not occur in the training file", path.display())]
+    UnknownLabel {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// `coarse` or `fine`.
+        level: &'static str,
+        /// The label.
+        label: String,
+    },
+    /// Fewer than two coarse categories in the training file.
+    #[error("{}: {found} coarse category; at least 2 are needed", path.display())]
+    TooFewCoarse {
+        /// The training file.
+        path: PathBuf,
+        /// Categories found.
+        found: usize,
+    },
+}
+
+/// A manifest is wrong or a download failed.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    /// The manifest does not parse.
+    #[error("manifest: {reason}")]
+    ManifestSyntax {
+        /// The parser's reason, with line and column.
+        reason: String,
+    },
+    /// A field of the manifest has a bad value.
+    #[error("manifest `{manifest}`: {field} = `{found}`: {expected}")]
+    ManifestField {
+        /// Name of the manifest.
+        manifest: String,
+        /// The field, with the number of the file entry if there is one.
+        field: String,
+        /// The value.
+        found: String,
+        /// What is accepted.
+        expected: &'static str,
+    },
+    /// No built-in manifest has this name.
+    #[error("no manifest `{name}`; known: {known}")]
+    UnknownManifest {
+        /// The name asked for.
+        name: String,
+        /// Known names.
+        known: String,
+    },
+    /// The operating system refused an operation.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A folder below the cache folder is a symbolic link that leaves it.
+    #[error("{}: leads out of the cache folder {}", path.display(), cache.display())]
+    OutsideCache {
+        /// Where it leads.
+        path: PathBuf,
+        /// The cache folder.
+        cache: PathBuf,
+    },
+    /// The address is not allowed by the network rules.
+    #[error("refused to connect to {url}: {reason}")]
+    Refused {
+        /// The address.
+        url: String,
+        /// The rule.
+        reason: String,
+    },
+    /// Too many redirects.
+    #[error("{url}: more than {limit} redirects")]
+    TooManyRedirects {
+        /// The first address.
+        url: String,
+        /// The limit.
+        limit: u32,
+    },
+    /// The server answered with something other than success.
+    #[error("{url}: the server answered {status}")]
+    Status {
+        /// The address.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// Seconds the server asks to wait before another try.
+        retry_after: Option<u64>,
+    },
+    /// The connection failed or broke.
+    #[error("{url}: {reason}")]
+    Transport {
+        /// The address.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The body ended before the declared size.
+    #[error("{url}: the body ended after {found} of {expected} bytes")]
+    Truncated {
+        /// The address.
+        url: String,
+        /// Bytes declared in the manifest.
+        expected: u64,
+        /// Bytes received.
+        found: u64,
+    },
+    /// The server's file has another size than the manifest says.
+    #[error("{url}: {found} bytes; the manifest says {expected}")]
+    WrongSize {
+        /// The address.
+        url: String,
+        /// Bytes declared in the manifest.
+        expected: u64,
+        /// Bytes announced or received (a lower bound when the body was cut off at the limit).
+        found: u64,
+    },
+    /// The digest differs.
+    #[error("{url}: SHA-256 is {found}; the manifest says {expected}")]
+    WrongHash {
+        /// The address.
+        url: String,
+        /// Digest in the manifest.
+        expected: String,
+        /// Digest of the body.
+        found: String,
+    },
+    /// All tries failed.
+    #[error("gave up after {tries} tries: {last}")]
+    GaveUp {
+        /// Tries made.
+        tries: u32,
+        /// The last failure.
+        last: Box<FetchError>,
+    },
+}

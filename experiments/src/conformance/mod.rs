@@ -1,0 +1,1 @@
+//! Golden files against the public functions of the crates.
