@@ -4,7 +4,12 @@
 //! * [`conformance`]: golden files against the public functions of the crates.
 //! * [`config`]: configuration files, `--set key=value`, and their checks.
 //! * [`result`], [`report`]: `result.json`, `report.html` and plots.
+//! * [`cli`], [`error`]: options and exit codes of the programs.
 
+pub mod cli;
+pub mod config;
 pub mod conformance;
+pub mod error;
 pub mod report;
 pub mod result;
+pub mod star_down;

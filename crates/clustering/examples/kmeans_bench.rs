@@ -13,7 +13,7 @@ use std::error::Error;
 use std::fs;
 use std::time::Instant;
 
-use clustering::KMeansParams;
+use clustering::{KMeansParams, TsneParams};
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -43,14 +43,29 @@ fn main() -> Result<(), Box<dyn Error>> {
                 );
             }
         }
-        _ => return Err("usage: kmeans_bench write FILE ROWS DIM GROUPS SEED | run FILE ROWS DIM K N_INIT SEED...".into()),
+        ("tsne", [out]) => {
+            let points = read(file, rows, dim)?;
+            let start = Instant::now();
+            let map = TsneParams::default().fit(points.view())?;
+            println!(
+                "{{\"seconds\": {:.4}, \"kl\": {:.6}, \"iterations\": {}}}",
+                start.elapsed().as_secs_f64(),
+                map.kl,
+                map.iterations
+            );
+            fs::write(out, map.embedding.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+        }
+        _ => return Err("usage: kmeans_bench write FILE ROWS DIM GROUPS SEED | run FILE ROWS DIM K N_INIT SEED... | tsne FILE ROWS DIM OUT".into()),
     }
     Ok(())
 }
 
 fn read(file: &str, rows: usize, dim: usize) -> Result<Array2<f32>, Box<dyn Error>> {
     let bytes = fs::read(file)?;
-    let values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let values = bytes
+        .chunks_exact(4)
+        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+        .collect();
     Ok(Array2::from_shape_vec((rows, dim), values)?)
 }
 
@@ -59,7 +74,9 @@ fn read(file: &str, rows: usize, dim: usize) -> Result<Array2<f32>, Box<dyn Erro
 fn unit_mixture(rows: usize, dim: usize, groups: usize, seed: u64) -> Array2<f32> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let centres = Array2::from_shape_fn((groups, dim), |_| normal(&mut rng));
-    let mut points = Array2::from_shape_fn((rows, dim), |(i, j)| centres[[i % groups, j]] + normal(&mut rng));
+    let mut points = Array2::from_shape_fn((rows, dim), |(i, j)| {
+        centres[[i % groups, j]] + normal(&mut rng)
+    });
     for mut row in points.rows_mut() {
         let norm = row.dot(&row).sqrt();
         row /= norm;

@@ -67,7 +67,11 @@ impl Centroids {
     ///
     /// # Errors
     /// Empty or non-finite points, `k` of zero, a wrong number of labels, a label of `k` or more.
-    pub fn from_clusters(points: ArrayView2<'_, f32>, labels: &[usize], k: usize) -> Result<Self, ClusteringError> {
+    pub fn from_clusters(
+        points: ArrayView2<'_, f32>,
+        labels: &[usize],
+        k: usize,
+    ) -> Result<Self, ClusteringError> {
         let operation = "centroids";
         check_points(operation, points)?;
         check_labels(operation, labels, points.nrows(), k)?;
@@ -77,7 +81,10 @@ impl Centroids {
         for row in canonical_order(points) {
             let label = labels[row];
             counts[label] += 1;
-            sums.row_mut(label).iter_mut().zip(points.row(row)).for_each(|(s, &x)| *s += f64::from(x));
+            sums.row_mut(label)
+                .iter_mut()
+                .zip(points.row(row))
+                .for_each(|(s, &x)| *s += f64::from(x));
         }
         for (mut row, &count) in sums.outer_iter_mut().zip(&counts) {
             row /= count.max(1) as f64;
@@ -140,7 +147,12 @@ impl Centroids {
         if found == expected {
             Ok(())
         } else {
-            Err(ClusteringError::LengthMismatch { operation: "centroids", what, expected, found })
+            Err(ClusteringError::LengthMismatch {
+                operation: "centroids",
+                what,
+                expected,
+                found,
+            })
         }
     }
 
@@ -176,7 +188,9 @@ impl Centroids {
 
     /// Categories of one coarse class, for [`assign_within`](Self::assign_within).
     pub fn candidates(&self, coarse: usize) -> Vec<usize> {
-        (0..self.k()).filter(|&id| self.coarse[id] == coarse).collect()
+        (0..self.k())
+            .filter(|&id| self.coarse[id] == coarse)
+            .collect()
     }
 
     /// The nearest centroid of one vector.
@@ -198,13 +212,26 @@ impl Centroids {
     ///
     /// # Errors
     /// A wrong dimension, non-finite entries, no candidates, a candidate of `k` or more.
-    pub fn assign_within(&self, vector: &[f32], candidates: &[usize]) -> Result<Assignment, ClusteringError> {
+    pub fn assign_within(
+        &self,
+        vector: &[f32],
+        candidates: &[usize],
+    ) -> Result<Assignment, ClusteringError> {
         let operation = "assign within";
         if candidates.is_empty() {
             return Err(invalid(operation, "candidates", "at least one id", "none"));
         }
-        if let Some((position, &id)) = candidates.iter().enumerate().find(|(_, id)| **id >= self.k()) {
-            return Err(ClusteringError::IdOutOfRange { operation, k: self.k(), id, position });
+        if let Some((position, &id)) = candidates
+            .iter()
+            .enumerate()
+            .find(|(_, id)| **id >= self.k())
+        {
+            return Err(ClusteringError::IdOutOfRange {
+                operation,
+                k: self.k(),
+                id,
+                position,
+            });
         }
         let mut candidates = candidates.to_vec();
         candidates.sort_unstable();
@@ -219,7 +246,10 @@ impl Centroids {
     ///
     /// # Errors
     /// Empty or non-finite points, a wrong dimension.
-    pub fn assign_all(&self, points: ArrayView2<'_, f32>) -> Result<Vec<Assignment>, ClusteringError> {
+    pub fn assign_all(
+        &self,
+        points: ArrayView2<'_, f32>,
+    ) -> Result<Vec<Assignment>, ClusteringError> {
         let operation = "assign";
         check_points(operation, points)?;
         self.check_dim(operation, points.ncols())?;
@@ -229,7 +259,10 @@ impl Centroids {
                 let start = block * BLOCK_ROWS;
                 let end = (start + BLOCK_ROWS).min(points.nrows());
                 let cosines = self.cosine_block(points.slice(s![start..end, ..]));
-                cosines.outer_iter().map(|row| self.best(&row.to_vec(), 0..self.k())).collect()
+                cosines
+                    .outer_iter()
+                    .map(|row| self.best(&row.to_vec(), 0..self.k()))
+                    .collect()
             })
             .collect();
         Ok(blocks.concat())
@@ -252,7 +285,11 @@ impl Centroids {
         if found == expected {
             Ok(())
         } else {
-            Err(ClusteringError::DimensionMismatch { operation, expected, found })
+            Err(ClusteringError::DimensionMismatch {
+                operation,
+                expected,
+                found,
+            })
         }
     }
 
@@ -261,7 +298,9 @@ impl Centroids {
         let dim = self.dim();
         let units = rows
             .outer_iter()
-            .flat_map(|row| normalised(row.iter().map(|&x| f64::from(x))).unwrap_or_else(|| vec![0.0; dim]))
+            .flat_map(|row| {
+                normalised(row.iter().map(|&x| f64::from(x))).unwrap_or_else(|| vec![0.0; dim])
+            })
             .collect();
         let mut cosines = from_rows(rows.nrows(), dim, units).dot(&self.vectors.t());
         cosines.mapv_inplace(|c| c.clamp(-1.0, 1.0));
@@ -270,11 +309,17 @@ impl Centroids {
 
     /// The best of some candidates in ascending order.
     fn best(&self, cosines: &[f32], candidates: impl Iterator<Item = usize> + Clone) -> Assignment {
-        let fallback = Assignment { id: candidates.clone().next().unwrap_or(0), cosine: 0.0 };
+        let fallback = Assignment {
+            id: candidates.clone().next().unwrap_or(0),
+            cosine: 0.0,
+        };
         let mut best: Option<Assignment> = None;
         for id in candidates.filter(|&id| self.directed[id]) {
             if best.is_none_or(|b| cosines[id] > b.cosine) {
-                best = Some(Assignment { id, cosine: cosines[id] });
+                best = Some(Assignment {
+                    id,
+                    cosine: cosines[id],
+                });
             }
         }
         best.unwrap_or(fallback)
@@ -294,7 +339,11 @@ impl Centroids {
 /// assert_eq!(coarse, vec![7, 3]);
 /// # Ok::<(), clustering::ClusteringError>(())
 /// ```
-pub fn majority(labels: &[usize], values: &[usize], k: usize) -> Result<Vec<usize>, ClusteringError> {
+pub fn majority(
+    labels: &[usize],
+    values: &[usize],
+    k: usize,
+) -> Result<Vec<usize>, ClusteringError> {
     check_labels("majority", labels, values.len(), k)?;
     let mut counts = vec![std::collections::BTreeMap::<usize, usize>::new(); k];
     for (&label, &value) in labels.iter().zip(values) {
@@ -302,7 +351,11 @@ pub fn majority(labels: &[usize], values: &[usize], k: usize) -> Result<Vec<usiz
     }
     Ok(counts
         .iter()
-        .map(|c| c.iter().max_by_key(|&(&value, &count)| (count, std::cmp::Reverse(value))).map_or(0, |(&v, _)| v))
+        .map(|c| {
+            c.iter()
+                .max_by_key(|&(&value, &count)| (count, std::cmp::Reverse(value)))
+                .map_or(0, |(&v, _)| v)
+        })
         .collect())
 }
 
@@ -317,10 +370,20 @@ pub(crate) fn check_labels(
         return Err(invalid(operation, "k", "at least 1", k));
     }
     if labels.len() != rows {
-        return Err(ClusteringError::LengthMismatch { operation, what: "labels", expected: rows, found: labels.len() });
+        return Err(ClusteringError::LengthMismatch {
+            operation,
+            what: "labels",
+            expected: rows,
+            found: labels.len(),
+        });
     }
     match labels.iter().position(|&label| label >= k) {
-        Some(position) => Err(ClusteringError::IdOutOfRange { operation, k, id: labels[position], position }),
+        Some(position) => Err(ClusteringError::IdOutOfRange {
+            operation,
+            k,
+            id: labels[position],
+            position,
+        }),
         None => Ok(()),
     }
 }
@@ -357,13 +420,20 @@ mod tests {
         let found = c.assign(&[0.1, -5.0]).unwrap();
         assert_eq!(found.id, 2);
         assert!(found.cosine < -0.9);
-        assert_eq!(c.assign_within(&[1.0, 1.0], &[1, 0]).unwrap(), Assignment { id: 0, cosine: 0.0 });
+        assert_eq!(
+            c.assign_within(&[1.0, 1.0], &[1, 0]).unwrap(),
+            Assignment { id: 0, cosine: 0.0 }
+        );
     }
 
     #[test]
     fn zero_vectors_and_ties_go_to_the_lowest_id() {
-        let c = Centroids::from_means(array![[0.0_f32, 2.0], [0.0, 5.0], [1.0, 0.0]].view()).unwrap();
-        assert_eq!(c.assign(&[0.0, 0.0]).unwrap(), Assignment { id: 0, cosine: 0.0 });
+        let c =
+            Centroids::from_means(array![[0.0_f32, 2.0], [0.0, 5.0], [1.0, 0.0]].view()).unwrap();
+        assert_eq!(
+            c.assign(&[0.0, 0.0]).unwrap(),
+            Assignment { id: 0, cosine: 0.0 }
+        );
         assert_eq!(c.assign(&[0.0, 9.0]).unwrap().id, 0);
         assert_eq!(c.assign_within(&[0.0, 9.0], &[2, 1]).unwrap().id, 1);
     }
@@ -375,29 +445,66 @@ mod tests {
             .with_coarse(vec![0, 1, 1])
             .unwrap();
         assert_eq!(c.assign(&[1.0, 0.0]).unwrap().id, 0);
-        assert_eq!(c.assign_within(&[1.0, 0.0], &c.candidates(1)).unwrap().id, 1);
+        assert_eq!(
+            c.assign_within(&[1.0, 0.0], &c.candidates(1)).unwrap().id,
+            1
+        );
         assert!(c.candidates(9).is_empty());
     }
 
     #[test]
     fn bad_input_is_refused() {
         let points = array![[1.0_f32, 0.0], [0.0, 1.0]];
-        let wrong = |labels: &[usize], k| Centroids::from_clusters(points.view(), labels, k).unwrap_err();
-        assert!(matches!(wrong(&[0], 1), ClusteringError::LengthMismatch { expected: 2, found: 1, .. }));
-        assert!(matches!(wrong(&[0, 2], 2), ClusteringError::IdOutOfRange { id: 2, position: 1, .. }));
-        assert!(matches!(wrong(&[0, 0], 0), ClusteringError::InvalidParameter { .. }));
+        let wrong =
+            |labels: &[usize], k| Centroids::from_clusters(points.view(), labels, k).unwrap_err();
+        assert!(matches!(
+            wrong(&[0], 1),
+            ClusteringError::LengthMismatch {
+                expected: 2,
+                found: 1,
+                ..
+            }
+        ));
+        assert!(matches!(
+            wrong(&[0, 2], 2),
+            ClusteringError::IdOutOfRange {
+                id: 2,
+                position: 1,
+                ..
+            }
+        ));
+        assert!(matches!(
+            wrong(&[0, 0], 0),
+            ClusteringError::InvalidParameter { .. }
+        ));
         let c = Centroids::from_means(points.view()).unwrap();
-        assert!(matches!(c.assign(&[1.0]), Err(ClusteringError::DimensionMismatch { expected: 2, found: 1, .. })));
-        assert!(matches!(c.assign(&[1.0, f32::NAN]), Err(ClusteringError::NonFinite { .. })));
+        assert!(matches!(
+            c.assign(&[1.0]),
+            Err(ClusteringError::DimensionMismatch {
+                expected: 2,
+                found: 1,
+                ..
+            })
+        ));
+        assert!(matches!(
+            c.assign(&[1.0, f32::NAN]),
+            Err(ClusteringError::NonFinite { .. })
+        ));
         assert!(c.assign_within(&[1.0, 0.0], &[]).is_err());
-        assert!(matches!(c.assign_within(&[1.0, 0.0], &[5]), Err(ClusteringError::IdOutOfRange { id: 5, .. })));
+        assert!(matches!(
+            c.assign_within(&[1.0, 0.0], &[5]),
+            Err(ClusteringError::IdOutOfRange { id: 5, .. })
+        ));
         assert!(c.clone().with_names(vec!["a".into()]).is_err());
         assert!(c.with_coarse(vec![0, 0, 0]).is_err());
     }
 
     #[test]
     fn majority_takes_the_smallest_value_on_ties() {
-        assert_eq!(majority(&[0, 0, 2, 2, 2], &[5, 4, 1, 9, 9], 3).unwrap(), vec![4, 0, 9]);
+        assert_eq!(
+            majority(&[0, 0, 2, 2, 2], &[5, 4, 1, 9, 9], 3).unwrap(),
+            vec![4, 0, 9]
+        );
         assert!(majority(&[0], &[], 1).is_err());
     }
 

@@ -9,7 +9,9 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum ClusteringError {
     /// There are no rows or no columns.
-    #[error("{operation}: expected at least one row and one column, found {rows} rows and {dim} columns")]
+    #[error(
+        "{operation}: expected at least one row and one column, found {rows} rows and {dim} columns"
+    )]
     Empty {
         /// The operation that was asked for.
         operation: &'static str,
@@ -31,7 +33,9 @@ pub enum ClusteringError {
         value: f32,
     },
     /// More clusters than rows were asked for.
-    #[error("{operation}: expected at most as many clusters as rows, found {k} clusters for {rows} rows")]
+    #[error(
+        "{operation}: expected at most as many clusters as rows, found {k} clusters for {rows} rows"
+    )]
     TooManyClusters {
         /// The operation that was asked for.
         operation: &'static str,
@@ -113,7 +117,10 @@ pub enum ClusteringError {
 impl ClusteringError {
     /// True if a parameter, not the data, has to be changed.
     pub fn is_parameter(&self) -> bool {
-        matches!(self, Self::InvalidParameter { .. } | Self::TooManyClusters { .. })
+        matches!(
+            self,
+            Self::InvalidParameter { .. } | Self::TooManyClusters { .. }
+        )
     }
 }
 
@@ -124,7 +131,12 @@ pub(crate) fn invalid(
     expected: &'static str,
     found: impl ToString,
 ) -> ClusteringError {
-    ClusteringError::InvalidParameter { operation, parameter, expected, found: found.to_string() }
+    ClusteringError::InvalidParameter {
+        operation,
+        parameter,
+        expected,
+        found: found.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -134,10 +146,21 @@ mod tests {
     #[test]
     fn messages_name_operation_expected_and_found() {
         let error = invalid("k-means", "k", "at least 1", 0);
-        assert_eq!(error.to_string(), "k-means: parameter `k` must be at least 1, found 0");
+        assert_eq!(
+            error.to_string(),
+            "k-means: parameter `k` must be at least 1, found 0"
+        );
         assert!(error.is_parameter());
-        let error = ClusteringError::NonFinite { operation: "pca", row: 3, column: 1, value: f32::INFINITY };
-        assert_eq!(error.to_string(), "pca: expected finite numbers, found inf at row 3, column 1");
+        let error = ClusteringError::NonFinite {
+            operation: "pca",
+            row: 3,
+            column: 1,
+            value: f32::INFINITY,
+        };
+        assert_eq!(
+            error.to_string(),
+            "pca: expected finite numbers, found inf at row 3, column 1"
+        );
         assert!(!error.is_parameter());
     }
 

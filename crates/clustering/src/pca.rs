@@ -51,15 +51,28 @@ impl Pca {
     /// # Errors
     /// Empty or non-finite points, fewer than two rows, a number of components that is zero or above
     /// `min(n, dim)`.
-    pub fn fit(points: ArrayView2<'_, f32>, components: usize, seed: u64) -> Result<Self, ClusteringError> {
+    pub fn fit(
+        points: ArrayView2<'_, f32>,
+        components: usize,
+        seed: u64,
+    ) -> Result<Self, ClusteringError> {
         let operation = "pca";
         check_points(operation, points)?;
         let (n, dim) = points.dim();
         if n < 2 {
-            return Err(ClusteringError::TooFewRows { operation, needed: 2, found: n });
+            return Err(ClusteringError::TooFewRows {
+                operation,
+                needed: 2,
+                found: n,
+            });
         }
         if components == 0 || components > n.min(dim) {
-            return Err(invalid(operation, "components", "between 1 and the smaller side of the points", components));
+            return Err(invalid(
+                operation,
+                "components",
+                "between 1 and the smaller side of the points",
+                components,
+            ));
         }
         Ok(Self::fit_prepared(&Prepared::new(points), components, seed))
     }
@@ -75,7 +88,9 @@ impl Pca {
         for (mut row, vector) in rows.outer_iter_mut().zip(vectors.outer_iter()) {
             if wide {
                 for (x, &u) in prepared.data.outer_iter().zip(vector) {
-                    row.iter_mut().zip(x).for_each(|(r, &x)| *r += u * f64::from(x));
+                    row.iter_mut()
+                        .zip(x)
+                        .for_each(|(r, &x)| *r += u * f64::from(x));
                 }
             } else {
                 row.assign(&vector);
@@ -83,7 +98,10 @@ impl Pca {
         }
         orthonormalise(&mut rows);
         for mut row in rows.outer_iter_mut() {
-            let largest = row.iter().copied().fold(0.0_f64, |a, x| if x.abs() > a.abs() { x } else { a });
+            let largest = row
+                .iter()
+                .copied()
+                .fold(0.0_f64, |a, x| if x.abs() > a.abs() { x } else { a });
             if largest < 0.0 {
                 row.mapv_inplace(|x| -x);
             }
@@ -108,13 +126,21 @@ impl Pca {
         check_points(operation, points)?;
         let expected = self.components.ncols();
         if points.ncols() != expected {
-            return Err(ClusteringError::DimensionMismatch { operation, expected, found: points.ncols() });
+            return Err(ClusteringError::DimensionMismatch {
+                operation,
+                expected,
+                found: points.ncols(),
+            });
         }
         let mut out = Vec::with_capacity(points.nrows() * self.components.nrows());
         for row in points.outer_iter() {
             for component in self.components.outer_iter() {
                 let products = row.iter().zip(&self.mean).zip(component);
-                out.push(products.map(|((&x, m), &c)| (f64::from(x) - m) * f64::from(c)).sum::<f64>() as f32);
+                out.push(
+                    products
+                        .map(|((&x, m), &c)| (f64::from(x) - m) * f64::from(c))
+                        .sum::<f64>() as f32,
+                );
             }
         }
         Ok(from_rows(points.nrows(), self.components.nrows(), out))
@@ -131,7 +157,9 @@ fn second_moments(data: ArrayView2<'_, f32>, wide: bool) -> Array2<f64> {
     let (n, dim) = data.dim();
     let mut sum = Array2::<f64>::zeros((dim, dim));
     for start in (0..n).step_by(1024) {
-        let x = data.slice(s![start..(start + 1024).min(n), ..]).mapv(f64::from);
+        let x = data
+            .slice(s![start..(start + 1024).min(n), ..])
+            .mapv(f64::from);
         sum += &x.t().dot(&x);
     }
     sum
@@ -142,7 +170,10 @@ fn leading_eigenvectors(matrix: &Array2<f64>, count: usize, seed: u64) -> (Vec<f
     let size = matrix.nrows();
     if size <= JACOBI_SIZE {
         let (values, vectors) = jacobi(matrix.clone());
-        return (values[..count].to_vec(), vectors.slice(s![..count, ..]).to_owned());
+        return (
+            values[..count].to_vec(),
+            vectors.slice(s![..count, ..]).to_owned(),
+        );
     }
     let width = (count + SPARE).min(size);
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -153,7 +184,12 @@ fn leading_eigenvectors(matrix: &Array2<f64>, count: usize, seed: u64) -> (Vec<f
         let image = basis.dot(matrix);
         // Rayleigh-Ritz: the best approximations inside the current subspace.
         let (ritz, rotation) = jacobi(image.dot(&basis.t()));
-        let moved = ritz.iter().zip(&values).take(count).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        let moved = ritz
+            .iter()
+            .zip(&values)
+            .take(count)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
         values = ritz;
         let still = moved <= 1e-12 * values[0].abs();
         if still {
@@ -163,7 +199,10 @@ fn leading_eigenvectors(matrix: &Array2<f64>, count: usize, seed: u64) -> (Vec<f
         basis = rotation.dot(&image);
         orthonormalise(&mut basis);
     }
-    (values[..count].to_vec(), basis.slice(s![..count, ..]).to_owned())
+    (
+        values[..count].to_vec(),
+        basis.slice(s![..count, ..]).to_owned(),
+    )
 }
 
 /// Makes the rows orthonormal in order; a row without a part of its own becomes a coordinate axis.
@@ -175,7 +214,7 @@ fn orthonormalise(rows: &mut Array2<f64>) {
         remove_parts(&mut row, rows.slice(s![..i, ..]));
         let mut length = row.dot(&row).sqrt();
         let mut axis = 0;
-        while !(length > 1e-10 * before) && axis < dim {
+        while length <= 1e-10 * before && axis < dim {
             row.fill(0.0);
             row[axis] = 1.0;
             remove_parts(&mut row, rows.slice(s![..i, ..]));
@@ -186,7 +225,8 @@ fn orthonormalise(rows: &mut Array2<f64>) {
             }
             axis += 1;
         }
-        rows.row_mut(i).assign(&(row / length.max(f64::MIN_POSITIVE)));
+        rows.row_mut(i)
+            .assign(&(row / length.max(f64::MIN_POSITIVE)));
     }
 }
 
@@ -207,7 +247,10 @@ fn jacobi(mut a: Array2<f64>) -> (Vec<f64>, Array2<f64>) {
     let mut v = Array2::<f64>::eye(n);
     let total: f64 = a.iter().map(|x| x * x).sum();
     for _ in 0..100 {
-        let off: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a[[i, j]] * a[[i, j]]).sum();
+        let off: f64 = (0..n)
+            .flat_map(|i| (0..i).map(move |j| (i, j)))
+            .map(|(i, j)| a[[i, j]] * a[[i, j]])
+            .sum();
         if off <= 1e-30 * total {
             break;
         }
@@ -256,19 +299,25 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let mut axes = Array2::from_shape_fn((dim, dim), |_| rng.random::<f64>() - 0.5);
         orthonormalise(&mut axes);
-        let weights = Array2::from_shape_fn((n, dim), |(_, j)| (rng.random::<f64>() - 0.5) / (1.0 + j as f64));
+        let weights = Array2::from_shape_fn((n, dim), |(_, j)| {
+            (rng.random::<f64>() - 0.5) / (1.0 + j as f64)
+        });
         weights.dot(&axes).mapv(|x| x as f32 + 3.0)
     }
 
     fn check_against_definition(points: &Array2<f32>, pca: &Pca) {
         let (n, dim) = points.dim();
-        let centred = Array2::from_shape_fn((n, dim), |(i, j)| f64::from(points[[i, j]]) - pca.mean[j]);
+        let centred =
+            Array2::from_shape_fn((n, dim), |(i, j)| f64::from(points[[i, j]]) - pca.mean[j]);
         let covariance = centred.t().dot(&centred) / (n as f64 - 1.0);
         let c = pca.components.mapv(f64::from);
         for (i, &value) in pca.explained_variance.iter().enumerate() {
             let row = c.row(i);
             let error = covariance.dot(&row) - &(&row * value);
-            assert!(error.dot(&error).sqrt() < 2e-5 * pca.explained_variance[0], "component {i}");
+            assert!(
+                error.dot(&error).sqrt() < 2e-5 * pca.explained_variance[0],
+                "component {i}"
+            );
             for j in 0..=i {
                 let expected = if i == j { 1.0 } else { 0.0 };
                 assert!((row.dot(&c.row(j)) - expected).abs() < 1e-6);
@@ -300,7 +349,10 @@ mod tests {
     fn row_order_does_not_matter() {
         let points = anisotropic(90, 70);
         let reversed = points.slice(s![..;-1, ..]);
-        assert_eq!(Pca::fit(points.view(), 3, 1).unwrap(), Pca::fit(reversed, 3, 1).unwrap());
+        assert_eq!(
+            Pca::fit(points.view(), 3, 1).unwrap(),
+            Pca::fit(reversed, 3, 1).unwrap()
+        );
     }
 
     #[test]
@@ -309,8 +361,17 @@ mod tests {
         let pca = Pca::fit(points.view(), 3, 0).unwrap();
         assert_eq!(pca.explained_variance, vec![0.0; 3]);
         let gram = pca.components.dot(&pca.components.t());
-        assert!((gram - Array2::<f32>::eye(3)).iter().all(|x| x.abs() < 1e-6));
-        assert!(pca.transform(points.view()).unwrap().iter().all(|x| *x == 0.0));
+        assert!(
+            (gram - Array2::<f32>::eye(3))
+                .iter()
+                .all(|x| x.abs() < 1e-6)
+        );
+        assert!(
+            pca.transform(points.view())
+                .unwrap()
+                .iter()
+                .all(|x| *x == 0.0)
+        );
     }
 
     #[test]
@@ -320,7 +381,11 @@ mod tests {
         assert!(Pca::fit(points.view(), 4, 0).is_err());
         assert!(matches!(
             Pca::fit(points.slice(s![..1, ..]), 1, 0),
-            Err(ClusteringError::TooFewRows { needed: 2, found: 1, .. })
+            Err(ClusteringError::TooFewRows {
+                needed: 2,
+                found: 1,
+                ..
+            })
         ));
         let pca = Pca::fit(points.view(), 2, 0).unwrap();
         assert!(pca.transform(Array2::<f32>::zeros((2, 4)).view()).is_err());

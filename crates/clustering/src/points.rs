@@ -33,14 +33,26 @@ pub(crate) const BLOCK_ROWS: usize = 256;
 /// let bad = check_points("example", array![[1.0_f32, f32::NAN]].view());
 /// assert!(matches!(bad, Err(ClusteringError::NonFinite { row: 0, column: 1, .. })));
 /// ```
-pub fn check_points(operation: &'static str, points: ArrayView2<'_, f32>) -> Result<(), ClusteringError> {
+pub fn check_points(
+    operation: &'static str,
+    points: ArrayView2<'_, f32>,
+) -> Result<(), ClusteringError> {
     let (rows, dim) = points.dim();
     if rows == 0 || dim == 0 {
-        return Err(ClusteringError::Empty { operation, rows, dim });
+        return Err(ClusteringError::Empty {
+            operation,
+            rows,
+            dim,
+        });
     }
     for ((row, column), &value) in points.indexed_iter() {
         if !value.is_finite() {
-            return Err(ClusteringError::NonFinite { operation, row, column, value });
+            return Err(ClusteringError::NonFinite {
+                operation,
+                row,
+                column,
+                value,
+            });
         }
     }
     Ok(())
@@ -98,7 +110,11 @@ pub(crate) fn select_rows(points: ArrayView2<'_, f32>, order: &[usize]) -> Array
 }
 
 /// A row-major matrix from its entries; missing entries are zero, surplus ones dropped.
-pub(crate) fn from_rows<T: Clone + Default>(rows: usize, dim: usize, mut data: Vec<T>) -> Array2<T> {
+pub(crate) fn from_rows<T: Clone + Default>(
+    rows: usize,
+    dim: usize,
+    mut data: Vec<T>,
+) -> Array2<T> {
     data.resize(rows * dim, T::default());
     // The length is right by construction, so the fallback is never taken.
     Array2::from_shape_vec((rows, dim), data).unwrap_or_else(|_| Array2::default((rows, dim)))
@@ -130,14 +146,28 @@ impl Prepared {
         let mean = column_means(sorted.view());
         let largest = sorted
             .outer_iter()
-            .flat_map(|row| row.into_iter().zip(&mean).map(|(&x, m)| (f64::from(x) - m).abs()).collect::<Vec<_>>())
+            .flat_map(|row| {
+                row.into_iter()
+                    .zip(&mean)
+                    .map(|(&x, m)| (f64::from(x) - m).abs())
+                    .collect::<Vec<_>>()
+            })
             .fold(0.0_f64, f64::max);
         let scale = power_of_two_scale(largest);
         let mut data = Vec::with_capacity(n * dim);
         for row in sorted.outer_iter() {
-            data.extend(row.iter().zip(&mean).map(|(&x, m)| ((f64::from(x) - m) * scale) as f32));
+            data.extend(
+                row.iter()
+                    .zip(&mean)
+                    .map(|(&x, m)| ((f64::from(x) - m) * scale) as f32),
+            );
         }
-        Self { data: from_rows(n, dim, data), order, mean, scale }
+        Self {
+            data: from_rows(n, dim, data),
+            order,
+            mean,
+            scale,
+        }
     }
 
     /// Values at canonical positions put back to the places of the input rows.
@@ -181,9 +211,12 @@ pub(crate) fn column_means(points: ArrayView2<'_, f32>) -> Vec<f64> {
 fn power_of_two_scale(largest: f64) -> f64 {
     // Differences of two f32 are far above the subnormal range of f64, so the exponent field is enough.
     let exponent = ((largest.to_bits() >> 52) & 0x7ff) as i32 - 1023;
-    if largest == 0.0 { 1.0 } else { 2.0_f64.powi(-exponent) }
+    if largest == 0.0 {
+        1.0
+    } else {
+        2.0_f64.powi(-exponent)
+    }
 }
-
 
 /// All inner products of rows, `[n, n]`, row-major.
 ///
@@ -201,26 +234,29 @@ pub(crate) fn gram_table(points: ArrayView2<'_, f32>) -> Vec<f32> {
         })
         .collect();
     let mut table = vec![0.0_f32; n * n];
-    table.par_chunks_mut(BLOCK_ROWS * n).enumerate().for_each(|(block, rows)| {
-        let start = block * BLOCK_ROWS;
-        for (local, row) in rows.chunks_exact_mut(n).enumerate() {
-            for (other, part) in upper.iter().enumerate().take(block) {
-                let from = other * BLOCK_ROWS;
-                let width = part.nrows();
-                let column = part.column(start - from + local);
-                for (to, &value) in row[from..from + width].iter_mut().zip(column) {
+    table
+        .par_chunks_mut(BLOCK_ROWS * n)
+        .enumerate()
+        .for_each(|(block, rows)| {
+            let start = block * BLOCK_ROWS;
+            for (local, row) in rows.chunks_exact_mut(n).enumerate() {
+                for (other, part) in upper.iter().enumerate().take(block) {
+                    let from = other * BLOCK_ROWS;
+                    let width = part.nrows();
+                    let column = part.column(start - from + local);
+                    for (to, &value) in row[from..from + width].iter_mut().zip(column) {
+                        *to = value;
+                    }
+                }
+                for (to, &value) in row[start..].iter_mut().zip(upper[block].row(local)) {
                     *to = value;
                 }
+                // Inside the diagonal block both halves were computed; take the upper one.
+                for j in 0..local {
+                    row[start + j] = upper[block][[j, local]];
+                }
             }
-            for (to, &value) in row[start..].iter_mut().zip(upper[block].row(local)) {
-                *to = value;
-            }
-            // Inside the diagonal block both halves were computed; take the upper one.
-            for j in 0..local {
-                row[start + j] = upper[block][[j, local]];
-            }
-        }
-    });
+        });
     table
 }
 
@@ -236,7 +272,10 @@ mod tests {
     fn empty_shapes_are_errors() {
         for shape in [(0, 3), (3, 0), (0, 0)] {
             let points = Array2::<f32>::zeros(shape);
-            assert!(matches!(check_points("t", points.view()), Err(ClusteringError::Empty { .. })));
+            assert!(matches!(
+                check_points("t", points.view()),
+                Err(ClusteringError::Empty { .. })
+            ));
         }
     }
 
@@ -244,7 +283,17 @@ mod tests {
     fn the_first_bad_entry_is_named() {
         let points = array![[0.0_f32, 1.0], [f32::NEG_INFINITY, f32::NAN]];
         let error = check_points("t", points.view()).unwrap_err();
-        assert!(matches!(error, ClusteringError::NonFinite { row: 1, column: 0, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                ClusteringError::NonFinite {
+                    row: 1,
+                    column: 0,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 
     #[test]
@@ -259,8 +308,12 @@ mod tests {
             }
             for (position, &row) in prepared.order.iter().enumerate() {
                 for c in 0..2 {
-                    let back = f64::from(prepared.data[[position, c]]) / prepared.scale + prepared.mean[c];
-                    assert!((back - f64::from(points[[row, c]])).abs() <= 1e-6 * 5.0 * f64::from(factor));
+                    let back =
+                        f64::from(prepared.data[[position, c]]) / prepared.scale + prepared.mean[c];
+                    assert!(
+                        (back - f64::from(points[[row, c]])).abs()
+                            <= 1e-6 * 5.0 * f64::from(factor)
+                    );
                 }
             }
         }
@@ -269,7 +322,9 @@ mod tests {
     #[test]
     fn gram_table_equals_plain_loops_and_is_symmetric() {
         let n = 2 * BLOCK_ROWS + 37;
-        let points = Array2::from_shape_fn((n, 5), |(i, j)| ((i * 31 + j * 17) % 23) as f32 / 23.0 - 0.4);
+        let points = Array2::from_shape_fn((n, 5), |(i, j)| {
+            ((i * 31 + j * 17) % 23) as f32 / 23.0 - 0.4
+        });
         let table = gram_table(points.view());
         for i in 0..n {
             for j in 0..n {

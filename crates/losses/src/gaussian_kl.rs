@@ -160,7 +160,13 @@ impl GaussianHeads {
             if head_grad {
                 linear(x, weight, bias)
             } else {
-                linear(x, weight.detach(), bias.map(Tensor::detach))
+                // `detach` would make a new leaf that still asks for a gradient, and the whole
+                // backward pass with it.
+                linear(
+                    x,
+                    weight.without_autodiff(),
+                    bias.map(Tensor::without_autodiff),
+                )
             }
         };
         let positive = relu(x); // [rows, hidden], shared by both heads
@@ -250,7 +256,7 @@ pub fn symmetric_gaussian_kl(
         &bank.mean.dims(),
     )?;
 
-    let centre = bank.mean.clone().detach().mean_dim(0); // [1, dim]
+    let centre = bank.mean.clone().without_autodiff().mean_dim(0); // [1, dim]
     // The query side carries the factor 1/4 of every product: it is the small one.
     let q = Terms::new(queries, centre.clone(), 0.25);
     let h = Terms::new(bank, centre, 0.25);
@@ -432,6 +438,9 @@ mod tests {
         assert!(x.grad(&grads).is_some());
         assert!(heads.fc_mu.weight.val().grad(&grads).is_none());
         assert!(heads.fc_var.weight.val().grad(&grads).is_none());
+        // Constant embeddings give a constant: nothing is recorded for the backward pass.
+        let constant = heads.forward_frozen(Tensor::ones([2, 3], &device)).unwrap();
+        assert!(!constant.mean.is_tracked() && !constant.variance.is_tracked());
     }
 
     #[test]

@@ -30,7 +30,11 @@ use burn::tensor::Tensor;
 /// ```
 pub fn log_sum_exp(x: Tensor<2>) -> Tensor<1> {
     // An infinite maximum would give inf - inf in the next line.
-    let max = x.clone().detach().max_dim(1).clamp(f32::MIN, f32::MAX); // [batch, 1]
+    let max = x
+        .clone()
+        .without_autodiff()
+        .max_dim(1)
+        .clamp(f32::MIN, f32::MAX); // [batch, 1]
     let sum = (x - max.clone()).exp().sum_dim(1); // [batch, 1]
     (sum.log() + max).squeeze_dim::<1>(1)
 }

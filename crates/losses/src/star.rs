@@ -29,7 +29,7 @@ pub enum Divergence {
         /// Added to every variance, not negative.
         var_floor: f64,
         /// Whether the heads learn from the bank side as well. `false` is an approximation that
-        /// saves the larger part of the backward pass.
+        /// leaves out the backward pass through the heads of the bank.
         bank_head_grad: bool,
     },
     /// Softmax distributions of the embeddings themselves, without trainable parts.

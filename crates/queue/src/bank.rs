@@ -229,15 +229,20 @@ fn checked_bank(operation: &'static str, vectors: Tensor<2>) -> Result<Tensor<2>
 
 fn check_finite_tensor(operation: &'static str, rows: &Tensor<2>) -> Result<()> {
     let [_, dim] = rows.dims();
-    let host = host_values(operation, rows.clone())?;
-    check_finite(operation, &host, dim)
+    let data = host_data(operation, rows.clone())?;
+    check_finite(operation, host_slice(operation, &data)?, dim)
 }
 
-/// The values of a matrix as f32 on the host, row by row.
-pub(crate) fn host_values(operation: &'static str, rows: Tensor<2>) -> Result<Vec<f32>> {
+/// The values of a matrix as f32 data on the host, row by row; no copy where the device is the host
+/// and the handle is unique.
+pub(crate) fn host_data(operation: &'static str, rows: Tensor<2>) -> Result<TensorData> {
     rows.try_into_data_as::<f32>()
-        .map_err(|error| QueueError::device(operation, error))?
-        .try_into_vec::<f32>()
+        .map_err(|error| QueueError::device(operation, error))
+}
+
+/// The values of [`host_data`] as a slice.
+pub(crate) fn host_slice<'a>(operation: &'static str, data: &'a TensorData) -> Result<&'a [f32]> {
+    data.as_slice::<f32>()
         .map_err(|error| QueueError::device(operation, error))
 }
 

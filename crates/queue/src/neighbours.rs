@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::bank::{check_finite, host_values, index_tensor};
+use crate::bank::{check_finite, host_data, host_slice, index_tensor};
 use crate::error::{QueueError, Result};
 
 /// What to retrieve.
@@ -167,7 +167,8 @@ fn search(
     for start in (0..n).step_by(params.block_rows) {
         let end = n.min(start.saturating_add(params.block_rows));
         let queries = group.clone().slice(start..end);
-        let scores = host_values(OPERATION, queries.matmul(columns.clone()))?;
+        let data = host_data(OPERATION, queries.matmul(columns.clone()))?;
+        let scores = host_slice(OPERATION, &data)?;
         let mut ids = vec![0_u32; (end - start) * width];
         let mut counts = vec![0_u32; end - start];
         ids.par_chunks_mut(width)
@@ -268,8 +269,9 @@ fn check(bank: &Tensor<2>, params: &NeighbourParams<'_>) -> Result<()> {
     {
         return Err(QueueError::shape(OPERATION, "labels", n, labels.len()));
     }
-    let host = host_values(OPERATION, bank.clone())?;
-    check_finite(OPERATION, &host, dim)?;
+    let data = host_data(OPERATION, bank.clone())?;
+    let host = host_slice(OPERATION, &data)?;
+    check_finite(OPERATION, host, dim)?;
     // |s_ij| <= dim * max^2. Beyond f32::MAX an infinite score, or infinity - infinity, would have no
     // place in the order.
     let limit = (f32::MAX / dim as f32).sqrt();

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// Elements summed in f32 before the sum goes on in f64.
 const BLOCK: usize = 1024;
 
-/// Outcome of [`clip`].
+/// Outcome of [`clip()`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clip {
     /// Global L2 norm before clipping.

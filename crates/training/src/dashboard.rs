@@ -88,12 +88,13 @@ impl Progress for Dashboard {
         for (name, value) in values.chain([lr]) {
             let name = format!("{}/{name}", report.stage);
             let id = self.metrics.entry(name.clone()).or_insert_with(|| {
+                let attributes = numeric(&name);
                 let id = MetricId::new(Arc::new(name.clone()));
                 renderer.register_metric(MetricDefinition {
                     metric_id: id.clone(),
                     name: Arc::new(name),
                     description: None,
-                    attributes: numeric(&name).into(),
+                    attributes,
                 });
                 id
             });

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | named random streams, keyed by epoch and step | [`Streams`] |
 //! | AdamW with parameter groups | [`AdamW`] |
-//! | clipping by the global norm | [`global_norm`], [`clip`] |
+//! | clipping by the global norm | [`global_norm`], [`clip()`] |
 //! | learning rate per step | [`Schedule`] |
 //! | patience | [`EarlyStopping`] |
 //! | a module as named tensors, safetensors bytes | [`named_tensors`], [`load_named_tensors`] |

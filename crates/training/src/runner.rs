@@ -557,6 +557,51 @@ mod tests {
         }
     }
 
+    const CHILD: &str = "TRAINING_KILL_TEST";
+    /// Number of kills, to run the test longer than usual.
+    const KILLS: &str = "TRAINING_KILLS";
+
+    /// Real processes, really killed: in the middle of a step, a write, a rename. How far each gets
+    /// depends on the machine, what must come out does not.
+    #[cfg(unix)]
+    #[test]
+    fn killed_processes_leave_nothing_to_clear_up() {
+        use std::process::{Command, Stdio};
+        use std::time::Duration;
+
+        if let Some(path) = std::env::var_os(CHILD) {
+            session(Path::new(&path), &mut Regression::new(Disturbance::None)).unwrap();
+            return;
+        }
+        let expected = undisturbed();
+        let kills = std::env::var(KILLS).map_or(10, |n| n.parse().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        let mut rng = Streams::new(1).rng("test", &[]);
+        for kill in 0..kills {
+            let mut child = Command::new(std::env::current_exe().unwrap())
+                .args([
+                    "runner::tests::killed_processes_leave_nothing_to_clear_up",
+                    "--exact",
+                ])
+                .env(CHILD, &path)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(Duration::from_millis(crate::below(120, &mut rng)));
+            let _ = child.kill();
+            let status = child.wait().unwrap();
+            // Killed or finished, but never failed.
+            assert!(status.success() || status.code().is_none(), "{status}");
+            if status.success() || kill + 1 == kills {
+                session(&path, &mut Regression::new(Disturbance::None)).unwrap();
+                assert_eq!(traces(&path), expected);
+                fs::remove_dir_all(&path).unwrap();
+            }
+        }
+    }
+
     #[test]
     fn a_nan_loss_stops_with_the_step_and_leaves_the_last_checkpoint() {
         let dir = tempfile::tempdir().unwrap();

@@ -41,7 +41,13 @@ pub struct KMeansParams {
 impl KMeansParams {
     /// Default parameters for `k` clusters.
     pub fn new(k: usize) -> Self {
-        Self { k, n_init: 20, max_iter: 300, tolerance: 1e-4, seed: 0 }
+        Self {
+            k,
+            n_init: 20,
+            max_iter: 300,
+            tolerance: 1e-4,
+            seed: 0,
+        }
     }
 
     /// Sets the number of restarts.
@@ -87,7 +93,12 @@ impl KMeansParams {
             return Err(invalid(operation, "max_iter", "at least 1", self.max_iter));
         }
         if !(self.tolerance.is_finite() && self.tolerance >= 0.0) {
-            return Err(invalid(operation, "tolerance", "finite and not negative", self.tolerance));
+            return Err(invalid(
+                operation,
+                "tolerance",
+                "finite and not negative",
+                self.tolerance,
+            ));
         }
         Ok(CheckedKMeansParams(self))
     }
@@ -153,7 +164,10 @@ mod tests {
     #[test]
     fn bad_tolerance() {
         for tolerance in [-1.0, f64::NAN, f64::INFINITY] {
-            assert_eq!(rejected(KMeansParams::new(2).tolerance(tolerance)), "tolerance");
+            assert_eq!(
+                rejected(KMeansParams::new(2).tolerance(tolerance)),
+                "tolerance"
+            );
         }
     }
 

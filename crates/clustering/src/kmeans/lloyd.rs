@@ -20,6 +20,9 @@ pub(super) struct Stop {
 pub(super) struct Restart {
     /// `[n]`: nearest centroid of each row.
     pub(super) labels: Vec<u32>,
+    /// `[n]`: the cluster whose centroid a row is part of; other than `labels` only if the restart
+    /// ended before no label changed.
+    pub(super) owner: Vec<u32>,
     /// `[k, dim]`; a row without members is NaN.
     pub(super) centroids: Array2<f64>,
     /// Iterations done.
@@ -50,7 +53,11 @@ impl<'a> Members<'a> {
     pub(super) fn new(data: ArrayView2<'a, f32>, seeds: &Seeds) -> Self {
         let k = seeds.rows.len();
         let dim = data.ncols();
-        let start = seeds.rows.iter().flat_map(|&row| data.row(row).into_iter().map(|&x| f64::from(x))).collect();
+        let start = seeds
+            .rows
+            .iter()
+            .flat_map(|&row| data.row(row).into_iter().map(|&x| f64::from(x)))
+            .collect();
         Self {
             data,
             owner: vec![u32::MAX; data.nrows()],
@@ -70,7 +77,12 @@ impl<'a> Members<'a> {
         labels.iter().for_each(|&label| target[label as usize] += 1);
         let relocated = relocations(labels, &mut target, |row| {
             let centroid = self.centroids.row(labels[row] as usize);
-            self.data.row(row).iter().zip(centroid).map(|(&x, c)| (f64::from(x) - c).powi(2)).sum()
+            self.data
+                .row(row)
+                .iter()
+                .zip(centroid)
+                .map(|(&x, c)| (f64::from(x) - c).powi(2))
+                .sum()
         });
 
         self.changed.iter_mut().for_each(|c| *c = false);
@@ -90,10 +102,18 @@ impl<'a> Members<'a> {
             let values = self.data.row(row);
             if let Some(changed) = self.changed.get_mut(from as usize) {
                 *changed = true;
-                self.sums.row_mut(from as usize).iter_mut().zip(values).for_each(|(s, &x)| *s -= f64::from(x));
+                self.sums
+                    .row_mut(from as usize)
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(s, &x)| *s -= f64::from(x));
             }
             self.changed[to as usize] = true;
-            self.sums.row_mut(to as usize).iter_mut().zip(values).for_each(|(s, &x)| *s += f64::from(x));
+            self.sums
+                .row_mut(to as usize)
+                .iter_mut()
+                .zip(values)
+                .for_each(|(s, &x)| *s += f64::from(x));
             self.owner[row] = to;
         }
         self.counts = target;
@@ -108,7 +128,12 @@ impl<'a> Members<'a> {
             }
             let mut squared = 0.0;
             let divisor = count as f64;
-            for (c, sum) in self.centroids.row_mut(cluster).iter_mut().zip(self.sums.row(cluster)) {
+            for (c, sum) in self
+                .centroids
+                .row_mut(cluster)
+                .iter_mut()
+                .zip(self.sums.row(cluster))
+            {
                 let new = sum / divisor;
                 squared += (new - *c) * (new - *c);
                 *c = new;
@@ -129,13 +154,24 @@ impl<'a> Members<'a> {
     }
 
     /// Ends the restart.
-    pub(super) fn finish(mut self, labels: Vec<u32>, iterations: usize, converged: bool) -> Restart {
+    pub(super) fn finish(
+        mut self,
+        labels: Vec<u32>,
+        iterations: usize,
+        converged: bool,
+    ) -> Restart {
         for (cluster, &count) in self.counts.iter().enumerate() {
             if count == 0 {
                 self.centroids.row_mut(cluster).fill(f64::NAN);
             }
         }
-        Restart { labels, centroids: self.centroids, iterations, converged }
+        Restart {
+            labels,
+            owner: self.owner,
+            centroids: self.centroids,
+            iterations,
+            converged,
+        }
     }
 }
 
@@ -143,18 +179,29 @@ impl<'a> Members<'a> {
 ///
 /// As in scikit-learn the farthest rows go to the empty clusters in turn. A row at distance zero or
 /// the only member of its cluster stays: moving it would help nothing.
-fn relocations(labels: &[u32], counts: &mut [usize], distances: impl Fn(usize) -> f64) -> Vec<(usize, u32)> {
+fn relocations(
+    labels: &[u32],
+    counts: &mut [usize],
+    distances: impl Fn(usize) -> f64,
+) -> Vec<(usize, u32)> {
     let empty: Vec<usize> = (0..counts.len()).filter(|&k| counts[k] == 0).collect();
     if empty.is_empty() {
         return Vec::new();
     }
-    let mut far: Vec<(f64, usize)> =
-        (0..labels.len()).map(|row| (distances(row), row)).filter(|(d, _)| *d > 0.0).collect();
+    let mut far: Vec<(f64, usize)> = (0..labels.len())
+        .map(|row| (distances(row), row))
+        .filter(|(d, _)| *d > 0.0)
+        .collect();
     far.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let mut far = far.into_iter();
     let mut moves = Vec::new();
     for cluster in empty {
-        let Some((_, row)) = far.by_ref().find(|&(_, row)| counts[labels[row] as usize] > 1) else { break };
+        let Some((_, row)) = far
+            .by_ref()
+            .find(|&(_, row)| counts[labels[row] as usize] > 1)
+        else {
+            break;
+        };
         counts[labels[row] as usize] -= 1;
         counts[cluster] = 1;
         moves.push((row, cluster as u32));
@@ -181,12 +228,18 @@ impl<'a> Products<'a> {
     pub(super) fn new(data: ArrayView2<'a, f32>) -> Self {
         let n = data.nrows();
         let mut norms = vec![0.0_f32; n];
-        norms.par_chunks_mut(DIAGONAL_ROWS).enumerate().for_each(|(block, norms)| {
-            let start = block * DIAGONAL_ROWS;
-            let rows = data.slice(s![start..start + norms.len(), ..]);
-            let product = rows.dot(&rows.t());
-            norms.iter_mut().zip(product.diag()).for_each(|(norm, &x)| *norm = x);
-        });
+        norms
+            .par_chunks_mut(DIAGONAL_ROWS)
+            .enumerate()
+            .for_each(|(block, norms)| {
+                let start = block * DIAGONAL_ROWS;
+                let rows = data.slice(s![start..start + norms.len(), ..]);
+                let product = rows.dot(&rows.t());
+                norms
+                    .iter_mut()
+                    .zip(product.diag())
+                    .for_each(|(norm, &x)| *norm = x);
+            });
         Self { data, norms }
     }
 
@@ -199,9 +252,16 @@ impl<'a> Products<'a> {
         let k = seeds.rows.len();
         let mut members = Members::new(self.data, seeds);
         let mut rows = vec![RowState::default(); n];
-        for (row, (&label, &d)) in rows.iter_mut().zip(seeds.nearest.iter().zip(&seeds.closest)) {
+        for (row, (&label, &d)) in rows
+            .iter_mut()
+            .zip(seeds.nearest.iter().zip(&seeds.closest))
+        {
             // The seeding knows no second-nearest seed; a lower bound of zero asks for a full look.
-            *row = RowState { label, upper: d.sqrt(), lower: 0.0 };
+            *row = RowState {
+                label,
+                upper: d.sqrt(),
+                lower: 0.0,
+            };
         }
         let mut labels = seeds.nearest.clone();
         let mut previous: Vec<u32> = Vec::new();
@@ -229,40 +289,49 @@ impl<'a> Products<'a> {
     fn assign(&self, members: &Members<'_>, rows: &mut [RowState], k: usize) {
         let centroids = members.centroids.mapv(|c| c as f32);
         let norms: Vec<f32> = (0..k).map(|c| members.centroid_norm(c) as f32).collect();
-        let longest = norms.iter().filter(|x| x.is_finite()).fold(0.0_f32, |a, &x| a.max(x)).sqrt();
+        let longest = norms
+            .iter()
+            .filter(|x| x.is_finite())
+            .fold(0.0_f32, |a, &x| a.max(x))
+            .sqrt();
         let (first, second) = two_largest(&members.shifts);
-        rows.par_chunks_mut(BLOCK_ROWS).enumerate().for_each(|(block, rows)| {
-            let start = block * BLOCK_ROWS;
-            let mut open = Vec::with_capacity(rows.len());
-            for (offset, row) in rows.iter_mut().enumerate() {
-                let own = row.label as usize;
-                row.upper += members.shifts[own] as f32;
-                row.lower -= if own == first.0 { second } else { first.1 } as f32;
-                // Distances from f32 products are off by up to about a thousandth of the lengths
-                // involved when they are tiny; inside that margin the products decide.
-                let margin = 1e-3 * (self.norms[start + offset].sqrt() + longest);
-                if row.upper + margin >= row.lower {
-                    open.push(offset);
+        rows.par_chunks_mut(BLOCK_ROWS)
+            .enumerate()
+            .for_each(|(block, rows)| {
+                let start = block * BLOCK_ROWS;
+                let mut open = Vec::with_capacity(rows.len());
+                for (offset, row) in rows.iter_mut().enumerate() {
+                    let own = row.label as usize;
+                    row.upper += members.shifts[own] as f32;
+                    row.lower -= if own == first.0 { second } else { first.1 } as f32;
+                    // Distances from f32 products are off by up to about a thousandth of the lengths
+                    // involved when they are tiny; inside that margin the products decide.
+                    let margin = 1e-3 * (self.norms[start + offset].sqrt() + longest);
+                    if row.upper + margin >= row.lower {
+                        open.push(offset);
+                    }
                 }
-            }
-            if open.is_empty() {
-                return;
-            }
-            let products = if open.len() * 4 > rows.len() * 3 {
-                open = (0..rows.len()).collect();
-                self.data.slice(s![start..start + rows.len(), ..]).dot(&centroids.t())
-            } else {
-                let dim = self.data.ncols();
-                let mut gathered = Vec::with_capacity(open.len() * dim);
-                for &offset in &open {
-                    gathered.extend(self.data.row(start + offset).iter().copied());
+                if open.is_empty() {
+                    return;
                 }
-                from_rows(open.len(), dim, gathered).dot(&centroids.t())
-            };
-            for (&offset, products) in open.iter().zip(products.outer_iter()) {
-                rows[offset] = nearest_two(self.norms[start + offset], &norms, products.iter().copied());
-            }
-        });
+                let products = if open.len() * 4 > rows.len() * 3 {
+                    open = (0..rows.len()).collect();
+                    self.data
+                        .slice(s![start..start + rows.len(), ..])
+                        .dot(&centroids.t())
+                } else {
+                    let dim = self.data.ncols();
+                    let mut gathered = Vec::with_capacity(open.len() * dim);
+                    for &offset in &open {
+                        gathered.extend(self.data.row(start + offset).iter().copied());
+                    }
+                    from_rows(open.len(), dim, gathered).dot(&centroids.t())
+                };
+                for (&offset, products) in open.iter().zip(products.outer_iter()) {
+                    rows[offset] =
+                        nearest_two(self.norms[start + offset], &norms, products.iter().copied());
+                }
+            });
     }
 }
 
@@ -287,12 +356,17 @@ impl InnerProducts for Products<'_> {
                 chosen.dot(&self.data.slice(s![start..end, ..]).t())
             })
             .collect();
-        buffer.clear();
-        for row in 0..rows.len() {
-            for block in &blocks {
-                buffer.extend(block.row(row).iter().copied());
-            }
-        }
+        buffer.resize(rows.len() * n, 0.0);
+        buffer
+            .par_chunks_exact_mut(n)
+            .enumerate()
+            .for_each(|(row, out)| {
+                for (out, block) in out.chunks_mut(BLOCK_ROWS).zip(&blocks) {
+                    out.iter_mut()
+                        .zip(block.row(row))
+                        .for_each(|(to, &x)| *to = x);
+                }
+            });
         buffer.chunks_exact(n).collect()
     }
 }
@@ -318,7 +392,11 @@ fn nearest_two(norm: f32, centroid_norms: &[f32], products: impl Iterator<Item =
             second = value;
         }
     }
-    RowState { label: best.1, upper: (norm + best.0).max(0.0).sqrt(), lower: (norm + second).max(0.0).sqrt() }
+    RowState {
+        label: best.1,
+        upper: (norm + best.0).max(0.0).sqrt(),
+        lower: (norm + second).max(0.0).sqrt(),
+    }
 }
 
 /// The largest value with its index, and the second-largest value.

@@ -7,6 +7,7 @@
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 /// Rows summed into one partial potential.
 const PART: usize = 256;
@@ -33,45 +34,98 @@ pub(super) struct Seeds {
     pub(super) closest: Vec<f32>,
 }
 
-/// Draws `k` seeds.
-pub(super) fn greedy_plus_plus(source: &impl InnerProducts, k: usize, rng: &mut ChaCha8Rng) -> Seeds {
+/// A restart on its way to `k` seeds.
+struct Draft {
+    seeds: Seeds,
+    /// Sums of `closest` over parts of the rows.
+    parts: Vec<f64>,
+    candidates: Vec<usize>,
+}
+
+/// Draws `k` seeds for each random stream.
+///
+/// All restarts advance together, so that the candidates of all of them are compared with the rows in
+/// one matrix product; a restart draws the same seeds alone or in company.
+pub(super) fn greedy_plus_plus(
+    source: &(impl InnerProducts + Sync),
+    k: usize,
+    rngs: &mut [ChaCha8Rng],
+) -> Vec<Seeds> {
     let norms = source.norms();
     let n = norms.len();
     let trials = 2 + (k as f64).ln() as usize;
     let mut buffer = Vec::new();
-
-    let first = rng.random_range(0..n);
-    let mut seeds = Seeds { rows: vec![first], nearest: vec![0; n], closest: vec![f32::INFINITY; n] };
-    let mut parts = vec![0.0_f64; n.div_ceil(PART)];
-    for products in source.products(&[first], &mut buffer) {
-        take_seed(&mut seeds, 0, norms, norms[first], products, &mut parts);
+    let mut drafts: Vec<Draft> = rngs
+        .iter_mut()
+        .map(|rng| Draft {
+            seeds: Seeds {
+                rows: Vec::with_capacity(k),
+                nearest: vec![0; n],
+                closest: vec![f32::INFINITY; n],
+            },
+            parts: vec![0.0; n.div_ceil(PART)],
+            candidates: vec![rng.random_range(0..n)],
+        })
+        .collect();
+    for index in 0..k {
+        if index > 0 {
+            for (draft, rng) in drafts.iter_mut().zip(rngs.iter_mut()) {
+                draft.draw_candidates(trials, rng);
+            }
+        }
+        let rows: Vec<usize> = drafts
+            .iter()
+            .flat_map(|draft| draft.candidates.iter().copied())
+            .collect();
+        let mut products = source.products(&rows, &mut buffer).into_iter();
+        let shares: Vec<Vec<&[f32]>> = drafts
+            .iter()
+            .map(|draft| products.by_ref().take(draft.candidates.len()).collect())
+            .collect();
+        drafts
+            .par_iter_mut()
+            .zip(shares)
+            .for_each(|(draft, products)| draft.take_best(index as u32, norms, &products));
     }
+    drafts.into_iter().map(|draft| draft.seeds).collect()
+}
 
-    let mut candidates = Vec::with_capacity(trials);
-    for index in 1..k {
-        let potential: f64 = parts.iter().sum();
-        candidates.clear();
+impl Draft {
+    fn draw_candidates(&mut self, trials: usize, rng: &mut ChaCha8Rng) {
+        let potential: f64 = self.parts.iter().sum();
+        self.candidates.clear();
         for _ in 0..trials {
             let target = rng.random::<f64>() * potential;
-            let row = draw(&seeds.closest, &parts, target);
+            let row = draw(&self.seeds.closest, &self.parts, target);
             // A row drawn twice would only be evaluated twice.
-            if !candidates.contains(&row) {
-                candidates.push(row);
+            if !self.candidates.contains(&row) {
+                self.candidates.push(row);
             }
         }
-        let rows = source.products(&candidates, &mut buffer);
-        let mut best = (f64::INFINITY, 0);
-        for (position, (&row, products)) in candidates.iter().zip(&rows).enumerate() {
-            let sum = potential_with(&seeds.closest, norms, norms[row], products);
-            if sum < best.0 {
-                best = (sum, position);
-            }
-        }
-        let row = candidates[best.1];
-        take_seed(&mut seeds, index as u32, norms, norms[row], rows[best.1], &mut parts);
-        seeds.rows.push(row);
     }
-    seeds
+
+    /// Makes the candidate that leaves the smallest potential the seed number `index`.
+    fn take_best(&mut self, index: u32, norms: &[f32], products: &[&[f32]]) {
+        let mut best = (f64::INFINITY, 0);
+        if self.candidates.len() > 1 {
+            for (position, (&row, products)) in self.candidates.iter().zip(products).enumerate() {
+                let sum = potential_with(&self.seeds.closest, norms, norms[row], products);
+                if sum < best.0 {
+                    best = (sum, position);
+                }
+            }
+        }
+        let row = self.candidates[best.1];
+        take_seed(
+            &mut self.seeds,
+            index,
+            norms,
+            norms[row],
+            products[best.1],
+            &mut self.parts,
+        );
+        self.seeds.rows.push(row);
+    }
 }
 
 /// Squared distance from the two squared lengths and the inner product, never negative.
@@ -84,7 +138,11 @@ fn squared_distance(norm: f32, norm_seed: f32, product: f32) -> f32 {
 /// Sum over the rows of the squared distance to the nearest seed if one more seed were taken.
 fn potential_with(closest: &[f32], norms: &[f32], norm_seed: f32, products: &[f32]) -> f64 {
     let mut total = 0.0_f64;
-    for ((closest, norms), products) in closest.chunks(PART).zip(norms.chunks(PART)).zip(products.chunks(PART)) {
+    for ((closest, norms), products) in closest
+        .chunks(PART)
+        .zip(norms.chunks(PART))
+        .zip(products.chunks(PART))
+    {
         let mut lanes = [0.0_f32; LANES];
         let mut c = closest.chunks_exact(LANES);
         let mut m = norms.chunks_exact(LANES);
@@ -104,11 +162,25 @@ fn potential_with(closest: &[f32], norms: &[f32], norm_seed: f32, products: &[f3
 }
 
 /// Makes a row the seed number `index`: updates nearest seeds, distances and partial potentials.
-fn take_seed(seeds: &mut Seeds, index: u32, norms: &[f32], norm_seed: f32, products: &[f32], parts: &mut [f64]) {
-    let rows = seeds.closest.chunks_mut(PART).zip(seeds.nearest.chunks_mut(PART));
+fn take_seed(
+    seeds: &mut Seeds,
+    index: u32,
+    norms: &[f32],
+    norm_seed: f32,
+    products: &[f32],
+    parts: &mut [f64],
+) {
+    let rows = seeds
+        .closest
+        .chunks_mut(PART)
+        .zip(seeds.nearest.chunks_mut(PART));
     let inputs = norms.chunks(PART).zip(products.chunks(PART));
     for (part, ((closest, nearest), (norms, products))) in parts.iter_mut().zip(rows.zip(inputs)) {
-        for ((c, s), (&m, &p)) in closest.iter_mut().zip(nearest.iter_mut()).zip(norms.iter().zip(products)) {
+        for ((c, s), (&m, &p)) in closest
+            .iter_mut()
+            .zip(nearest.iter_mut())
+            .zip(norms.iter().zip(products))
+        {
             let d = squared_distance(m, norm_seed, p);
             let nearer = d < *c;
             *s = if nearer { index } else { *s };
@@ -158,7 +230,16 @@ mod tests {
     fn draw_inverts_the_running_sum() {
         let closest = [0.0, 1.0, 0.0, 2.0, 0.5];
         let parts = [3.5];
-        for (target, row) in [(0.0, 1), (0.99, 1), (1.0, 3), (2.9, 3), (3.0, 4), (3.49, 4), (3.5, 4), (99.0, 4)] {
+        for (target, row) in [
+            (0.0, 1),
+            (0.99, 1),
+            (1.0, 3),
+            (2.9, 3),
+            (3.0, 4),
+            (3.49, 4),
+            (3.5, 4),
+            (99.0, 4),
+        ] {
             assert_eq!(draw(&closest, &parts, target), row, "{target}");
         }
         assert_eq!(draw(&[0.0, 0.0], &[0.0], 0.0), 0);
@@ -168,7 +249,10 @@ mod tests {
     fn draw_steps_over_whole_parts() {
         let n = 3 * PART + 5;
         let closest: Vec<f32> = (0..n).map(|i| if i % 3 == 0 { 0.0 } else { 1.0 }).collect();
-        let parts: Vec<f64> = closest.chunks(PART).map(|c| c.iter().map(|&x| f64::from(x)).sum()).collect();
+        let parts: Vec<f64> = closest
+            .chunks(PART)
+            .map(|c| c.iter().map(|&x| f64::from(x)).sum())
+            .collect();
         let positive: Vec<usize> = (0..n).filter(|i| i % 3 != 0).collect();
         for (rank, &row) in positive.iter().enumerate() {
             assert_eq!(draw(&closest, &parts, rank as f64 + 0.5), row);
@@ -182,7 +266,13 @@ mod tests {
         let norms: Vec<f32> = (0..n).map(|i| 1.0 + (i % 5) as f32 * 0.1).collect();
         let products: Vec<f32> = (0..n).map(|i| ((i % 11) as f32 - 5.0) * 0.2).collect();
         let plain: f64 = (0..n)
-            .map(|i| f64::from((norms[i] + 1.5 - 2.0 * products[i]).max(0.0).min(closest[i])))
+            .map(|i| {
+                f64::from(
+                    (norms[i] + 1.5 - 2.0 * products[i])
+                        .max(0.0)
+                        .min(closest[i]),
+                )
+            })
             .sum();
         assert!((potential_with(&closest, &norms, 1.5, &products) - plain).abs() < 1e-3);
     }

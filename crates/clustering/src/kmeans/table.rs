@@ -31,7 +31,11 @@ impl<'a> Table<'a> {
     pub(super) fn new(data: ArrayView2<'a, f32>) -> Self {
         let products = gram_table(data);
         let norms = products.iter().step_by(data.nrows() + 1).copied().collect();
-        Self { data, products, norms }
+        Self {
+            data,
+            products,
+            norms,
+        }
     }
 
     fn row(&self, row: usize) -> &[f32] {
@@ -44,7 +48,10 @@ impl<'a> Table<'a> {
         let n = self.norms.len();
         let k = seeds.rows.len();
         let mut members = Members::new(self.data, seeds);
-        let mut sums = Sums { values: vec![0.0; k * n], n };
+        let mut sums = Sums {
+            values: vec![0.0; k * n],
+            n,
+        };
         let mut scan = Scan {
             labels: seeds.nearest.iter().map(|&l| u64::from(l)).collect(),
             values: Vec::new(),
@@ -103,10 +110,19 @@ impl Sums {
         }
         for (row, (&from, &to)) in old.iter().zip(new).enumerate() {
             if rebuild {
-                self.row_mut(to).iter_mut().zip(table.row(row)).for_each(|(t, &g)| *t += f64::from(g));
+                self.row_mut(to)
+                    .iter_mut()
+                    .zip(table.row(row))
+                    .for_each(|(t, &g)| *t += f64::from(g));
             } else if from != to {
-                self.row_mut(from).iter_mut().zip(table.row(row)).for_each(|(t, &g)| *t -= f64::from(g));
-                self.row_mut(to).iter_mut().zip(table.row(row)).for_each(|(t, &g)| *t += f64::from(g));
+                self.row_mut(from)
+                    .iter_mut()
+                    .zip(table.row(row))
+                    .for_each(|(t, &g)| *t -= f64::from(g));
+                self.row_mut(to)
+                    .iter_mut()
+                    .zip(table.row(row))
+                    .for_each(|(t, &g)| *t += f64::from(g));
             }
         }
     }
@@ -171,7 +187,8 @@ impl Scan {
         for row in open {
             let mut best = (f64::INFINITY, 0);
             for cluster in 0..k {
-                let value = self.constants[cluster] - self.factors[cluster] * sums.row(cluster)[row];
+                let value =
+                    self.constants[cluster] - self.factors[cluster] * sums.row(cluster)[row];
                 if value < best.0 {
                     best = (value, cluster as u64);
                 }
@@ -186,7 +203,12 @@ impl Scan {
             let constant = self.constants[cluster];
             let factor = self.factors[cluster];
             let index = cluster as u64;
-            for ((best, label), &t) in self.values.iter_mut().zip(&mut self.labels).zip(sums.row(cluster)) {
+            for ((best, label), &t) in self
+                .values
+                .iter_mut()
+                .zip(&mut self.labels)
+                .zip(sums.row(cluster))
+            {
                 let value = constant - factor * t;
                 let nearer = (value < *best) | ((value == *best) & (index < *label));
                 *best = if nearer { value } else { *best };

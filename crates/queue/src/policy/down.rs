@@ -136,7 +136,11 @@ impl NeighbourPolicy for DownPolicy {
     }
 
     fn targets(&self, ids: &[usize], epoch: usize) -> Result<Targets> {
-        let weights = self.weights.weights(epoch);
+        // Lists exist only where topk + 1 samples do, which bounds the weights.
+        let weights = match self.state {
+            Some(_) => self.weights.weights(epoch),
+            None => Vec::new(),
+        };
         let exclude_self = self.params.exclude_self;
         assemble(NAME, self.state.as_ref(), ids, |state, id| {
             let row = state.row(id);
@@ -155,7 +159,7 @@ impl NeighbourPolicy for DownPolicy {
     fn restore(&mut self, state: PolicyState) -> Result<()> {
         let rule = StateRule {
             policy: NAME,
-            max_width: self.params.topk + 1,
+            width: [self.params.topk.saturating_add(1); 2],
             weighted: false,
         };
         check_state(&rule, &state)?;

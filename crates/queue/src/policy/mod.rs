@@ -191,7 +191,8 @@ where
 /// What a policy requires of saved lists.
 pub(crate) struct StateRule {
     pub(crate) policy: &'static str,
-    pub(crate) max_width: usize,
+    /// Smallest and largest width.
+    pub(crate) width: [usize; 2],
     pub(crate) weighted: bool,
 }
 
@@ -213,8 +214,8 @@ pub(crate) fn check_state(rule: &StateRule, state: &PolicyState) -> Result<()> {
     if n == 0 || n > i32::MAX as usize {
         return fail("rows", "between 1 and 2^31 - 1".to_owned(), n.to_string());
     }
-    if width == 0 || width > rule.max_width {
-        let expected = format!("between 1 and {}", rule.max_width);
+    if width < rule.width[0] || width > rule.width[1] {
+        let expected = format!("between {} and {}", rule.width[0], rule.width[1]);
         return fail("width", expected, width.to_string());
     }
     if n.checked_mul(width) != Some(state.ids.len()) {
@@ -405,6 +406,28 @@ pub(crate) mod tests {
                 assert_eq!(policy.targets(&[1], 0).unwrap(), before);
             }
             policy.restore(good).unwrap();
+        }
+    }
+
+    #[test]
+    fn lists_of_another_topk_are_refused() {
+        let (bank, labels) = grouped(12, 6, 2, 4);
+        let context = RefreshContext {
+            bank,
+            coarse: &labels,
+            refresh: 1,
+            clusters: None,
+        };
+        let mut down = DownPolicy::new(DownParams::new(4)).unwrap();
+        let mut dna = DnaPolicy::new(DnaParams::new(4)).unwrap();
+        down.refresh(&context).unwrap();
+        dna.refresh(&context).unwrap();
+        for topk in [3, 5, usize::MAX] {
+            let mut other = DownPolicy::new(DownParams::new(topk)).unwrap();
+            assert!(other.restore(down.state().unwrap().clone()).is_err());
+            assert!(other.targets(&[0], 0).is_err());
+            let mut other = DnaPolicy::new(DnaParams::new(topk)).unwrap();
+            assert!(other.restore(dna.state().unwrap().clone()).is_err());
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     Clusters, NeighbourPolicy, PolicyState, RefreshContext, StateRule, Targets, assemble,
     check_labels, check_state,
 };
-use crate::bank::host_values;
+use crate::bank::{host_data, host_slice};
 use crate::error::{QueueError, Result};
 use crate::neighbours::{NeighbourParams, nearest_neighbours};
 
@@ -132,8 +132,9 @@ impl NeighbourPolicy for PrototypePolicy {
                 coarse_filter: Some(&groups),
             },
         )?;
-        let host = host_values("refresh", context.bank.clone().without_autodiff())?;
-        let similarity = prototype_similarity(&host, dim, &clusters);
+        let data = host_data("refresh", context.bank.clone().without_autodiff())?;
+        let host = host_slice("refresh", &data)?;
+        let similarity = prototype_similarity(host, dim, &clusters);
         let temperature = f64::from(self.params.temperature);
         let mut weights = Vec::with_capacity(lists.ids.len());
         for i in 0..n {
@@ -169,7 +170,7 @@ impl NeighbourPolicy for PrototypePolicy {
     fn restore(&mut self, state: PolicyState) -> Result<()> {
         let rule = StateRule {
             policy: NAME,
-            max_width: self.params.max_positives + 1,
+            width: [1, self.params.max_positives.saturating_add(1)],
             weighted: true,
         };
         check_state(&rule, &state)?;

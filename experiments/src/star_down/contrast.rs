@@ -1,0 +1,379 @@
+//! Stage 2: a neighbour policy and an objective over the memory bank, with the coarse cross entropy.
+//!
+//! ```text
+//! at the start of an epoch
+//!     bank[i] = unit(encoder(x_i)) for every training text; the policy renews its lists
+//! for each batch I
+//!     X = random token replacement of the tokens of I, seen by both encoders
+//!     q = unit(online(X));  m = unit(momentum(X)) without graph and without dropout
+//!     loss = objective(q, bank, lists of I) + coarse_weight * CE(head(online(X)), coarse labels)
+//!     bank[I] = m;  clip, AdamW, schedule;  momentum <- EMA of the online backbone
+//! ```
+//!
+//! The objective sees the bank as it was before the batch is written. Source: `down.py` of the
+//! released DOWN and STAR code.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor, TensorData};
+use clustering::{Centroids, KMeansParams};
+use encoder::{BertModel, Pooling, SentenceEncoder, TextTokenizer, unit_rows};
+use losses::{BankInfoNce, BankInfoNceConfig, CoarseCrossEntropy, InputNormalization, NORM_EPS, NeighbourTargets, l2_normalize};
+use ndarray::ArrayView2;
+use queue::{Clusters, MemoryBank, NeighbourPolicy, PolicyState, RefreshContext, momentum_copy, update_momentum};
+use training::{
+    AdamW, CheckpointFiles, Experiment, LinearSchedule, NonFinite, Plan, StepReport, Streams, clip,
+    from_safetensors, load_module, save_module, shuffle, stream, to_safetensors,
+};
+
+use super::augment::replace_tokens;
+use super::config::{Objective, StarDownConfig};
+use super::model::{CoarseHead, ContrastModel, token_batch};
+use super::prepare::Prepared;
+use super::pretrain::{adamw, file_of};
+use super::state::RunState;
+use crate::error::RunError;
+
+/// Key of this stage in the random streams. DOWN and STAR share it: from the same start they see the
+/// same batches, views and dropout seeds, so that a difference comes from the objective.
+const STAGE: u64 = 2;
+
+/// What changes while training.
+pub(crate) struct ContrastState {
+    pub(crate) model: ContrastModel,
+    momentum: BertModel,
+    optimizer: AdamW,
+    bank: Option<MemoryBank>,
+    policy: Box<dyn NeighbourPolicy>,
+}
+
+/// The stage: fixed inputs and caches.
+pub(crate) struct Contrast<'a> {
+    prepared: &'a Prepared,
+    config: &'a StarDownConfig,
+    objective: Objective,
+    name: String,
+    tokenizer: TextTokenizer,
+    pooling: Pooling,
+    streams: Streams,
+    seed: u64,
+    offset: u64,
+    schedule: LinearSchedule,
+    info_nce: BankInfoNce,
+    start: Vec<u8>,
+    run: RunState,
+    pub(crate) step_ms: Vec<f64>,
+    refill_s: Vec<f64>,
+    order: Option<(u64, Vec<usize>)>,
+}
+
+/// Steps of one epoch; the last, short batch is kept.
+pub(crate) fn steps_per_epoch(n: usize, config: &StarDownConfig) -> u64 {
+    n.div_ceil(config.batch_size) as u64
+}
+
+impl<'a> Contrast<'a> {
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        prepared: &'a Prepared,
+        config: &'a StarDownConfig,
+        objective: Objective,
+        encoder: &SentenceEncoder,
+        start: Vec<u8>,
+        seed: u64,
+        offset: u64,
+        run: RunState,
+    ) -> Result<Self, RunError> {
+        let plan = Plan {
+            rows: prepared.data.train.len() as u64,
+            batch: config.batch_size as u64,
+            epochs: config.train.epochs,
+            schedule_epochs: config.train.schedule_epochs,
+        };
+        Ok(Self {
+            schedule: LinearSchedule::planned(config.lr, &plan, config.optimizer.warmup)?,
+            info_nce: BankInfoNceConfig::new()
+                .with_temperature(config.train.tau)
+                .with_weight_normalization(config.weight_normalization()?)
+                .with_normalize_inputs(InputNormalization::None)
+                .init()?,
+            name: config.stage_name(objective),
+            tokenizer: encoder.tokenizer.clone(),
+            pooling: encoder.pooling,
+            streams: Streams::new(seed),
+            prepared,
+            config,
+            objective,
+            seed,
+            offset,
+            start,
+            run,
+            step_ms: Vec::new(),
+            refill_s: Vec::new(),
+            order: None,
+        })
+    }
+
+    /// A fresh state from the pre-trained encoder.
+    pub(crate) fn start(&self, encoder: &SentenceEncoder) -> Result<ContrastState, RunError> {
+        let device = self.prepared.device.clone().autodiff();
+        let hidden = encoder.config.hidden_size;
+        let classes = self.prepared.data.coarse_names.len();
+        let rate = if self.config.dropout >= 0.0 { self.config.dropout } else { 0.1 };
+        let mut rng = self.streams.rng(stream::INIT, &[STAGE]);
+        let star = match self.objective {
+            Objective::InfoNce => None,
+            Objective::Star => {
+                let seed = self.streams.seed(stream::INIT, &[STAGE, 1]);
+                Some(self.config.star(hidden)?.init(&device, seed)?)
+            }
+        };
+        Ok(ContrastState {
+            model: ContrastModel {
+                backbone: encoder.bert.clone().train(),
+                coarse: CoarseHead::new(hidden, classes, rate, &mut rng, &device),
+                star,
+            },
+            momentum: momentum_copy(&encoder.bert.valid()),
+            optimizer: AdamW::new(adamw(self.config)?)?,
+            bank: None,
+            policy: self.config.policy(self.prepared.topk)?,
+        })
+    }
+
+    /// A state continued from a checkpoint.
+    pub(crate) fn resume(&self, encoder: &SentenceEncoder, files: &CheckpointFiles) -> Result<ContrastState, RunError> {
+        let mut state = self.start(encoder)?;
+        let file = |name: &str| file_of(files, name);
+        state.model = load_module(state.model, file("model.safetensors")?, NonFinite::Allow, "resume the model")?;
+        state.momentum = load_module(state.momentum, file("momentum.safetensors")?, NonFinite::Allow, "resume the momentum encoder")?;
+        state
+            .optimizer
+            .load_state(&state.model, from_safetensors(file("optimizer.safetensors")?, NonFinite::Allow)?)?;
+        let mut bank = from_safetensors(file("bank.safetensors")?, NonFinite::Allow)?;
+        if let Some(data) = bank.remove("bank") {
+            state.bank = Some(MemoryBank::from_data(data, &self.prepared.device)?);
+        }
+        let lists: PolicyState = serde_json::from_slice(file("policy.json")?)
+            .map_err(|error| RunError::Data(format!("checkpoint: policy.json: {error}")))?;
+        state.policy.restore(lists)?;
+        Ok(state)
+    }
+
+    fn steps(&self) -> u64 {
+        steps_per_epoch(self.prepared.data.train.len(), self.config)
+    }
+
+    /// Refills the bank and renews the lists.
+    fn refill(&mut self, state: &mut ContrastState, epoch: u64) -> Result<(), RunError> {
+        let began = Instant::now();
+        let online;
+        let encoder = if self.config.train.bank_refill == "momentum" {
+            &state.momentum
+        } else {
+            online = state.model.backbone.valid();
+            &online
+        };
+        let vectors = encoder::encode_ids(
+            encoder,
+            self.pooling,
+            true,
+            &self.prepared.train_ids,
+            self.tokenizer.pad_id(),
+            self.config.eval.batch_size,
+            |_, _| {},
+        )?;
+        let n = vectors.rows();
+        let rows = Tensor::<2>::from_data(
+            TensorData::new(vectors.values.clone(), [n, vectors.dim]),
+            &self.prepared.device,
+        );
+        match &mut state.bank {
+            Some(bank) => bank.refill(rows)?,
+            bank => *bank = Some(MemoryBank::new(rows)?),
+        }
+        let clusters = if state.policy.needs_clusters() {
+            let points = ArrayView2::from_shape((n, vectors.dim), &vectors.values)
+                .map_err(|error| RunError::Data(error.to_string()))?;
+            let found = KMeansParams::new(self.prepared.k)
+                .n_init(1)
+                .seed(self.streams.seed(stream::CLUSTERING, &[STAGE, epoch]))
+                .fit(points)?;
+            let centroids = Centroids::from_clusters(points, &found.labels, self.prepared.k)?;
+            let means: Vec<f32> = centroids.vectors().iter().copied().collect();
+            Some((found.labels, means))
+        } else {
+            None
+        };
+        let Some(bank) = &state.bank else { return Ok(()) };
+        state.policy.refresh(&RefreshContext {
+            bank: bank.vectors(),
+            coarse: &self.prepared.data.train.coarse,
+            refresh: epoch as usize,
+            clusters: clusters.as_ref().map(|(assignments, centroids)| Clusters { assignments, centroids }),
+        })?;
+        self.refill_s.push(began.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Share of listed neighbours with the query's fine label, for the log.
+    fn neighbour_precision(&self, state: &ContrastState) -> Option<f64> {
+        let fine = self.prepared.data.train.fine.as_ref()?;
+        let lists = state.policy.state()?;
+        let (mut right, mut all) = (0usize, 0usize);
+        for row in 0..lists.len() {
+            for id in lists.row(row).iter().filter(|id| **id as usize != row) {
+                right += usize::from(fine[*id as usize] == fine[row]);
+                all += 1;
+            }
+        }
+        (all > 0).then(|| right as f64 / all as f64)
+    }
+
+    /// Adds what the loop measured, so that the next checkpoint carries it.
+    pub(crate) fn end_epoch(&mut self, seconds: f64) {
+        self.run.local += self.step_ms.len() as u64;
+        self.run.partial.step_ms.append(&mut self.step_ms);
+        self.run.partial.refill_s.append(&mut self.refill_s);
+        self.run.partial.epoch_s.push(seconds);
+    }
+
+    pub(crate) fn run_state(&self) -> &RunState {
+        &self.run
+    }
+}
+
+impl Experiment for Contrast<'_> {
+    type State = ContrastState;
+    type Batch = Vec<usize>;
+
+    fn batch(&mut self, _state: &ContrastState, step: u64) -> Result<Vec<usize>, training::BoxError> {
+        let local = step - self.offset;
+        if let Some(order) = &self.prepared.batch_order {
+            return Ok(order[local as usize % order.len()].clone());
+        }
+        let (epoch, index) = (local / self.steps(), (local % self.steps()) as usize);
+        let n = self.prepared.data.train.len();
+        if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+            let order = shuffle(n, &mut self.streams.rng(stream::SHUFFLE, &[STAGE, epoch]));
+            self.order = Some((epoch, order));
+        }
+        let size = self.config.batch_size;
+        Ok(self
+            .order
+            .iter()
+            .flat_map(|(_, order)| order.iter().skip(index * size).take(size).copied())
+            .collect())
+    }
+
+    fn step(
+        &mut self,
+        mut state: ContrastState,
+        ids: Vec<usize>,
+        step: u64,
+    ) -> Result<(ContrastState, StepReport), training::BoxError> {
+        let local = step - self.offset;
+        let epoch = local / self.steps();
+        let mut values = BTreeMap::from([("seed".to_owned(), self.seed as f64)]);
+        if local.is_multiple_of(self.steps()) {
+            self.refill(&mut state, epoch)?;
+            if let Some(precision) = self.neighbour_precision(&state) {
+                values.insert("neighbour_precision".into(), precision);
+            }
+        }
+        let began = Instant::now();
+        let device = self.prepared.device.clone().autodiff();
+        device.seed(self.streams.seed(stream::DROPOUT, &[STAGE, local]));
+        let mut rng = self.streams.rng(stream::AUGMENT, &[STAGE, local]);
+        let rows: Vec<Vec<u32>> = ids
+            .iter()
+            .map(|row| {
+                replace_tokens(
+                    &self.prepared.train_ids[*row],
+                    self.tokenizer.special_ids(),
+                    self.tokenizer.vocab_size(),
+                    self.config.train.rtr,
+                    &mut rng,
+                )
+            })
+            .collect();
+        let pad = self.tokenizer.pad_id();
+        let tokens = token_batch(&rows, pad, &device)?;
+        let bank = state.bank.as_ref().ok_or("the bank is empty in the middle of an epoch")?;
+
+        let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
+        let logits = state.model.coarse.forward(pooled.clone());
+        let labels: Vec<i32> = ids.iter().map(|row| self.prepared.data.train.coarse[*row] as i32).collect();
+        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [ids.len()]), &device);
+        let coarse = CoarseCrossEntropy.forward(logits, labels)?;
+        values.insert("loss_coarse".into(), coarse.clone().into_scalar::<f32>().into());
+
+        let queries = l2_normalize(pooled, NORM_EPS);
+        let (target_ids, weights) = state.policy.targets(&ids, epoch as usize)?.to_tensors(&device);
+        let targets = NeighbourTargets::new(target_ids, weights)?;
+        let fine = match &state.model.star {
+            None => self.info_nce.forward(queries, bank.vectors().autodiff(), &targets)?,
+            Some(star) => {
+                let output = star.forward(queries, bank.vectors().autodiff(), &targets)?;
+                values.insert("loss_kl".into(), output.kl_term.into_scalar::<f32>().into());
+                values.insert("loss_euclidean".into(), output.euclidean_term.into_scalar::<f32>().into());
+                output.loss
+            }
+        };
+        values.insert("loss_fine".into(), fine.clone().into_scalar::<f32>().into());
+        let loss = fine + coarse.mul_scalar(self.config.train.coarse_weight);
+        values.insert("loss".into(), loss.clone().into_scalar::<f32>().into());
+
+        // The momentum encoder of before this step; inference form, so no graph and no dropout.
+        let plain = token_batch(&rows, pad, &self.prepared.device)?;
+        let momentum_rows = unit_rows(SentenceEncoder::pool(&state.momentum, self.pooling, &plain)?);
+
+        let mut grads = loss.backward();
+        drop(targets);
+        let limit = (self.config.optimizer.clip > 0.0).then_some(self.config.optimizer.clip);
+        let clipped = clip(&state.model, &grads, limit, step)?;
+        if self.config.trace {
+            values.insert("grad_norm".into(), clipped.norm);
+        }
+        let lr = self.schedule.lr(local);
+        state.model = state.optimizer.step(lr, state.model, &mut grads, clipped.scale)?;
+        drop(grads);
+        if let Some(bank) = &mut state.bank {
+            bank.update(&ids, momentum_rows)?;
+        }
+        state.momentum = update_momentum(state.momentum, &state.model.backbone, self.config.train.momentum)?;
+        if let Some(star) = &state.model.star {
+            values.insert("base".into(), star.base_value().into_scalar::<f32>().into());
+        }
+        self.step_ms.push(began.elapsed().as_secs_f64() * 1e3);
+        let report = StepReport {
+            stage: self.name.clone(),
+            epoch,
+            step,
+            total_steps: self.offset + self.steps() * self.config.train.epochs,
+            lr,
+            values,
+        };
+        Ok((state, report))
+    }
+
+    fn save(&self, state: &ContrastState) -> Result<CheckpointFiles, training::BoxError> {
+        let mut run = self.run.clone();
+        run.partial.step_ms.extend(&self.step_ms);
+        run.partial.refill_s.extend(&self.refill_s);
+        run.local += self.step_ms.len() as u64;
+        let mut files = run.files(Some(&self.start))?;
+        files.insert("model.safetensors".into(), save_module(&state.model)?);
+        files.insert("momentum.safetensors".into(), save_module(&state.momentum)?);
+        files.insert("optimizer.safetensors".into(), to_safetensors(&state.optimizer.state()?)?);
+        let mut bank = training::NamedTensors::new();
+        if let Some(rows) = &state.bank {
+            bank.insert("bank".into(), rows.to_data()?);
+        }
+        files.insert("bank.safetensors".into(), to_safetensors(&bank)?);
+        files.insert("policy.json".into(), serde_json::to_vec(&state.policy.state())?);
+        Ok(files)
+    }
+}

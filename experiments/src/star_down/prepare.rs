@@ -1,0 +1,208 @@
+//! Data, tokenizer and encoder of a run, checked against the configuration.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Device;
+use datasets::{CategoryDataset, LoadOptions, load_category_dir};
+use encoder::{BertConfig, Pooling, SentenceEncoder, TextTokenizer};
+use training::{Streams, stream};
+
+use super::config::StarDownConfig;
+use crate::error::RunError;
+
+/// Everything that stays the same for all seeds.
+pub(crate) struct Prepared {
+    pub(crate) data: CategoryDataset,
+    /// Fine categories.
+    pub(crate) k: usize,
+    pub(crate) topk: usize,
+    pub(crate) max_len: usize,
+    pub(crate) train_ids: Vec<Vec<u32>>,
+    pub(crate) test_ids: Vec<Vec<u32>>,
+    /// Replayed batches of the training stages.
+    pub(crate) batch_order: Option<Vec<Vec<usize>>>,
+    pub(crate) device: Device,
+    pub(crate) data_hashes: BTreeMap<String, String>,
+    pub(crate) model_hashes: BTreeMap<String, String>,
+    pub(crate) model_name: String,
+    base: Option<SentenceEncoder>,
+    config: StarDownConfig,
+}
+
+impl Prepared {
+    pub(crate) fn new(config: &StarDownConfig, device: Device) -> Result<Self, RunError> {
+        let data = if config.data == "pocket" {
+            datasets::pocket()?
+        } else {
+            load_category_dir(Path::new(&config.data), &LoadOptions::default())?
+        };
+        let single: Vec<String> = data
+            .report
+            .warnings
+            .iter()
+            .filter_map(|warning| match warning {
+                datasets::Warning::SingleRowFine { label } => Some(label.clone()),
+                _ => None,
+            })
+            .collect();
+        if !single.is_empty() {
+            return Err(RunError::Data(format!(
+                "fine classes with a single training row cannot be discovered: {}",
+                single.join(", ")
+            )));
+        }
+        let name = data.name.to_lowercase();
+        let known = ["clinc", "hwu64", "wos"].into_iter().find(|set| name.starts_with(set));
+        let max_len = match (config.max_len, known) {
+            (0, Some("clinc")) => 30,
+            (0, Some("hwu64")) => 10,
+            (0, Some("wos")) => 200,
+            (0, _) => 32,
+            (given, _) => given,
+        };
+        let k = match (config.n_fine, &data.fine_names) {
+            (0, Some(names)) => names.len(),
+            (0, None) => {
+                return Err(RunError::Data(
+                    "no fine labels to count: set n_fine to the number of categories wanted".into(),
+                ));
+            }
+            (given, _) => given,
+        };
+        let n = data.train.len();
+        let smaller = n.min(data.test.len());
+        if k < 2 || k > smaller {
+            return Err(RunError::Data(format!(
+                "{k} fine categories: expected 2 to {smaller}, the rows of the smaller split"
+            )));
+        }
+        let topk = match (config.train.topk, known) {
+            (0, Some("clinc" | "hwu64")) => 120.min(n - 1),
+            (0, Some(_)) => 250.min(n - 1),
+            (0, None) => (n / k).clamp(1, n - 1),
+            (given, _) => given,
+        };
+        if topk >= n {
+            return Err(RunError::Config(format!(
+                "train.topk: expected below the {n} training rows, found {topk}"
+            )));
+        }
+        let (base, tokenizer, model_hashes, model_name) = if config.model == "pocket" {
+            let tokenizer = pocket_tokenizer()?;
+            (None, tokenizer, BTreeMap::new(), "pocket (random)".to_owned())
+        } else {
+            let dir = Path::new(&config.model);
+            let options = encoder::LoadOptions {
+                allow_non_finite: config.allow_non_finite,
+                pooling: pooling(config)?,
+                max_len: Some(max_len),
+                dropout: (config.dropout >= 0.0).then_some(config.dropout),
+            };
+            let model = SentenceEncoder::load(dir, &options, &device)?;
+            let hash = SentenceEncoder::weights_hash(dir)?;
+            let name = model
+                .config
+                .other
+                .get("_name_or_path")
+                .and_then(|value| value.as_str())
+                .map_or_else(
+                    || dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+                    str::to_owned,
+                );
+            let tokenizer = model.tokenizer.clone();
+            (Some(model), tokenizer, BTreeMap::from([("model.safetensors".to_owned(), hash)]), name)
+        };
+        let train_ids = tokenizer.encode(&data.train.texts, max_len)?;
+        let test_ids = tokenizer.encode(&data.test.texts, max_len)?;
+        let batch_order = read_batch_order(&config.batch_order_file, n)?;
+        let data_hashes = data
+            .report
+            .files
+            .iter()
+            .map(|file| (
+                    file.path.file_name().map_or_else(|| file.split.clone(), |name| name.to_string_lossy().into_owned()),
+                    file.sha256.clone(),
+                ))
+            .collect();
+        Ok(Self {
+            data,
+            k,
+            topk,
+            max_len,
+            train_ids,
+            test_ids,
+            batch_order,
+            device,
+            data_hashes,
+            model_hashes,
+            model_name,
+            base,
+            config: config.clone(),
+        })
+    }
+
+    /// The encoder a seed starts from: the loaded one, or a new one drawn from the seed.
+    pub(crate) fn encoder(&self, streams: &Streams) -> Result<SentenceEncoder, RunError> {
+        if let Some(base) = &self.base {
+            return Ok(base.clone());
+        }
+        let tokenizer = pocket_tokenizer()?;
+        let size = &self.config.pocket;
+        let mut shape = BertConfig::tiny(tokenizer.vocab_size());
+        shape.hidden_size = size.hidden;
+        shape.num_hidden_layers = size.layers;
+        shape.num_attention_heads = size.heads;
+        shape.intermediate_size = size.intermediate;
+        shape.initializer_range = size.init_std;
+        if self.config.dropout >= 0.0 {
+            shape = shape.with_dropout(self.config.dropout);
+        }
+        shape.max_position_embeddings = shape.max_position_embeddings.max(self.max_len);
+        let pooling = pooling(&self.config)?.unwrap_or(Pooling::Mean);
+        let seed = streams.seed(stream::INIT, &[0]);
+        let mut encoder = SentenceEncoder::random(shape, tokenizer, pooling, seed, &self.device)?;
+        encoder.max_len = self.max_len;
+        Ok(encoder)
+    }
+}
+
+fn pocket_tokenizer() -> Result<TextTokenizer, RunError> {
+    let pieces: Vec<&str> = datasets::pocket::vocabulary().collect();
+    Ok(TextTokenizer::from_word_pieces(&pieces)?)
+}
+
+fn pooling(config: &StarDownConfig) -> Result<Option<Pooling>, RunError> {
+    if config.pooling.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(config.pooling.parse()?))
+}
+
+fn read_batch_order(file: &str, rows: usize) -> Result<Option<Vec<Vec<usize>>>, RunError> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let path = Path::new(file);
+    let fail = |message: String| RunError::File {
+        path: path.to_owned(),
+        message,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
+    let order: Vec<Vec<usize>> =
+        serde_json::from_str(&text).map_err(|error| fail(format!("expected a JSON list of index lists: {error}")))?;
+    if order.is_empty() {
+        return Err(fail("expected at least one batch".into()));
+    }
+    for (batch, ids) in order.iter().enumerate() {
+        let mut sorted = ids.clone();
+        sorted.sort_unstable();
+        if ids.is_empty() || sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(fail(format!("batch {batch}: expected distinct indices, at least one")));
+        }
+        if let Some(id) = sorted.last().filter(|id| **id >= rows) {
+            return Err(fail(format!("batch {batch}: index {id}, expected below {rows}")));
+        }
+    }
+    Ok(Some(order))
+}

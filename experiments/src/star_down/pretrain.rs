@@ -1,0 +1,381 @@
+//! Stage 1: coarse cross entropy on the pooled vector, with or without masked language modelling.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor, TensorData};
+use encoder::bert::dropout;
+use encoder::{BertModel, MlmHead, Pooling, SentenceEncoder, TextTokenizer};
+use losses::{CoarseCrossEntropy, MaskedLm};
+use training::{
+    AdamW, AdamWConfig, CheckpointFiles, EarlyStopping, EarlyStoppingConfig, Experiment, Goal,
+    LinearSchedule, NonFinite, Plan, StepReport, Streams, Verdict, clip, from_safetensors, load_module,
+    save_module, shuffle, stream, to_safetensors,
+};
+
+use super::augment::mask_tokens;
+use super::config::StarDownConfig;
+use super::model::{PretrainModel, token_batch, uniform_linear};
+use super::prepare::Prepared;
+use super::state::RunState;
+use crate::error::RunError;
+
+/// Key of this stage in the random streams.
+const STAGE: u64 = 1;
+
+/// What changes while pre-training.
+pub(crate) struct PretrainState {
+    pub(crate) model: PretrainModel,
+    optimizer: AdamW,
+    early: EarlyStopping,
+    /// Backbone of the best validation accuracy.
+    best: Option<BertModel>,
+    pub(crate) stopped: bool,
+}
+
+/// The stage: fixed inputs and caches.
+pub(crate) struct Pretrain<'a> {
+    prepared: &'a Prepared,
+    config: &'a StarDownConfig,
+    tokenizer: TextTokenizer,
+    pooling: Pooling,
+    streams: Streams,
+    seed: u64,
+    offset: u64,
+    schedule: LinearSchedule,
+    train_rows: Vec<usize>,
+    valid_rows: Vec<usize>,
+    run: RunState,
+    pub(crate) step_ms: Vec<f64>,
+    order: Option<(u64, Vec<usize>, Vec<usize>)>,
+}
+
+/// Rows of the training and of the validation part.
+fn split(n: usize, valid_fraction: f64, streams: &Streams) -> (Vec<usize>, Vec<usize>) {
+    let mut rows = shuffle(n, &mut streams.rng(stream::SPLIT, &[STAGE]));
+    let train = (((1.0 - valid_fraction) * n as f64).floor() as usize).clamp(1, n - 1);
+    let valid = rows.split_off(train);
+    (rows, valid)
+}
+
+/// Steps of one epoch.
+pub(crate) fn steps_per_epoch(n: usize, config: &StarDownConfig) -> u64 {
+    let train = (((1.0 - config.pretrain.valid_fraction) * n as f64).floor() as usize).clamp(1, n - 1);
+    train.div_ceil(config.batch_size) as u64
+}
+
+impl<'a> Pretrain<'a> {
+    pub(crate) fn new(
+        prepared: &'a Prepared,
+        config: &'a StarDownConfig,
+        encoder: &SentenceEncoder,
+        seed: u64,
+        offset: u64,
+        run: RunState,
+    ) -> Result<Self, RunError> {
+        let streams = Streams::new(seed);
+        let n = prepared.data.train.len();
+        let (train_rows, valid_rows) = split(n, config.pretrain.valid_fraction, &streams);
+        // The published plan counts all training rows although an epoch only visits its part.
+        let planned = if config.pretrain.schedule_epochs == 0 { train_rows.len() } else { n };
+        let plan = Plan {
+            rows: planned as u64,
+            batch: config.batch_size as u64,
+            epochs: config.pretrain.epochs,
+            schedule_epochs: config.pretrain.schedule_epochs,
+        };
+        Ok(Self {
+            schedule: LinearSchedule::planned(config.lr, &plan, config.optimizer.warmup)?,
+            tokenizer: encoder.tokenizer.clone(),
+            pooling: encoder.pooling,
+            prepared,
+            config,
+            streams,
+            seed,
+            offset,
+            train_rows,
+            valid_rows,
+            run,
+            step_ms: Vec::new(),
+            order: None,
+        })
+    }
+
+    /// A fresh state from an encoder.
+    pub(crate) fn start(&self, encoder: &SentenceEncoder) -> Result<PretrainState, RunError> {
+        let device = self.prepared.device.clone().autodiff();
+        let hidden = encoder.config.hidden_size;
+        let mut rng = self.streams.rng(stream::INIT, &[STAGE]);
+        let mlm = self.config.pretrain.mlm.then(|| {
+            encoder.mlm_head.clone().map_or_else(
+                || MlmHead::random(&encoder.config, self.streams.seed(stream::INIT, &[STAGE, 1]), &device),
+                Module::train,
+            )
+        });
+        let model = PretrainModel {
+            backbone: encoder.bert.clone().train(),
+            classifier: uniform_linear(hidden, self.prepared.data.coarse_names.len(), &mut rng, &device),
+            mlm,
+        };
+        Ok(PretrainState {
+            model,
+            optimizer: AdamW::new(adamw(self.config)?)?,
+            early: EarlyStopping::new(EarlyStoppingConfig {
+                goal: Goal::Maximise,
+                patience: self.config.pretrain.patience,
+                decimals: Some(2),
+            }),
+            best: None,
+            stopped: false,
+        })
+    }
+
+    /// A state continued from a checkpoint.
+    pub(crate) fn resume(&self, encoder: &SentenceEncoder, files: &CheckpointFiles) -> Result<PretrainState, RunError> {
+        let mut state = self.start(encoder)?;
+        let file = |name: &str| file_of(files, name);
+        state.model = load_module(state.model, file("model.safetensors")?, NonFinite::Allow, "resume the model")?;
+        state
+            .optimizer
+            .load_state(&state.model, from_safetensors(file("optimizer.safetensors")?, NonFinite::Allow)?)?;
+        if let Some(bytes) = files.get("best.safetensors") {
+            state.best = Some(load_module(state.model.backbone.clone(), bytes, NonFinite::Allow, "resume the best encoder")?);
+        }
+        if let Some(early) = self.run.early {
+            state.early = early;
+        }
+        state.stopped = self.run.stopped;
+        Ok(state)
+    }
+
+    /// The backbone to carry on with: the best one, or the last if none was ever validated.
+    pub(crate) fn finish(state: PretrainState) -> BertModel {
+        state.best.unwrap_or(state.model.backbone).valid()
+    }
+
+    fn steps(&self) -> u64 {
+        self.train_rows.len().div_ceil(self.config.batch_size) as u64
+    }
+
+    /// Coarse accuracy on the held-out part, in percent.
+    fn validate(&self, model: &PretrainModel) -> Result<f64, RunError> {
+        let model = model.valid();
+        let ids: Vec<&[u32]> = self.valid_rows.iter().map(|row| self.prepared.train_ids[*row].as_slice()).collect();
+        let vectors = encoder::encode_ids(
+            &model.backbone,
+            self.pooling,
+            false,
+            &ids,
+            self.tokenizer.pad_id(),
+            self.config.eval.batch_size,
+            |_, _| {},
+        )?;
+        let device = &self.prepared.device;
+        let rows = Tensor::<2>::from_data(TensorData::new(vectors.values.clone(), [ids.len(), vectors.dim]), device);
+        let found: Vec<i64> = model.classifier.forward(rows).argmax(1).into_data().iter::<i64>().collect();
+        let right = found
+            .iter()
+            .zip(&self.valid_rows)
+            .filter(|(found, row)| **found == self.prepared.data.train.coarse[**row] as i64)
+            .count();
+        Ok(100.0 * right as f64 / self.valid_rows.len() as f64)
+    }
+}
+
+/// Optimiser of both stages.
+pub(crate) fn adamw(config: &StarDownConfig) -> Result<AdamWConfig, RunError> {
+    Ok(AdamWConfig {
+        eps: config.optimizer.eps,
+        weight_decay: config.optimizer.weight_decay,
+        decay_order: config.decay_order()?,
+        ..AdamWConfig::default()
+    })
+}
+
+/// A file that a checkpoint must have.
+pub(crate) fn file_of<'f>(files: &'f CheckpointFiles, name: &str) -> Result<&'f [u8], RunError> {
+    files
+        .get(name)
+        .map(Vec::as_slice)
+        .ok_or_else(|| RunError::Data(format!("checkpoint: file {name} is missing")))
+}
+
+/// Indices and masks of a step.
+pub(crate) struct PretrainBatch {
+    coarse: Vec<usize>,
+    mlm: Vec<usize>,
+}
+
+impl Experiment for Pretrain<'_> {
+    type State = PretrainState;
+    type Batch = PretrainBatch;
+
+    fn batch(&mut self, _state: &PretrainState, step: u64) -> Result<PretrainBatch, training::BoxError> {
+        let local = step - self.offset;
+        let (epoch, index) = (local / self.steps(), (local % self.steps()) as usize);
+        if self.order.as_ref().is_none_or(|(of, _, _)| *of != epoch) {
+            let n = self.train_rows.len();
+            self.order = Some((
+                epoch,
+                shuffle(n, &mut self.streams.rng(stream::SHUFFLE, &[STAGE, epoch])),
+                shuffle(n, &mut self.streams.rng(stream::MLM_SHUFFLE, &[STAGE, epoch])),
+            ));
+        }
+        let (_, coarse, mlm) = self.order.get_or_insert_with(|| (epoch, Vec::new(), Vec::new()));
+        let size = self.config.batch_size;
+        let pick = |order: &[usize]| -> Vec<usize> {
+            order.iter().skip(index * size).take(size).map(|at| self.train_rows[*at]).collect()
+        };
+        Ok(PretrainBatch {
+            coarse: pick(coarse),
+            mlm: pick(mlm),
+        })
+    }
+
+    fn step(
+        &mut self,
+        mut state: PretrainState,
+        batch: PretrainBatch,
+        step: u64,
+    ) -> Result<(PretrainState, StepReport), training::BoxError> {
+        let began = Instant::now();
+        let local = step - self.offset;
+        let device = self.prepared.device.clone().autodiff();
+        device.seed(self.streams.seed(stream::DROPOUT, &[STAGE, local]));
+        let pad = self.tokenizer.pad_id();
+        let mut values = BTreeMap::from([("seed".to_owned(), self.seed as f64)]);
+
+        let rows: Vec<Vec<u32>> = batch.coarse.iter().map(|row| self.prepared.train_ids[*row].clone()).collect();
+        let tokens = token_batch(&rows, pad, &device)?;
+        let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
+        let logits = state.model.classifier.forward(dropout(pooled, 0.1_f64.min(self.head_dropout())));
+        let labels: Vec<i32> = batch.coarse.iter().map(|row| self.prepared.data.train.coarse[*row] as i32).collect();
+        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch.coarse.len()]), &device);
+        let mut loss = CoarseCrossEntropy.forward(logits, labels)?;
+        values.insert("loss_coarse".into(), loss.clone().into_scalar::<f32>().into());
+
+        if let Some(head) = &state.model.mlm {
+            let mut rng = self.streams.rng(stream::MLM_MASK, &[STAGE, local]);
+            let mask = self.tokenizer.mask_id().ok_or("the tokenizer has no mask token: set pretrain.mlm=false")?;
+            let masked: Vec<_> = batch
+                .mlm
+                .iter()
+                .map(|row| {
+                    mask_tokens(
+                        &self.prepared.train_ids[*row],
+                        self.tokenizer.special_ids(),
+                        self.tokenizer.vocab_size(),
+                        mask,
+                        self.config.pretrain.mlm_probability,
+                        &mut rng,
+                    )
+                })
+                .collect();
+            let rows: Vec<Vec<u32>> = masked.iter().map(|text| text.ids.clone()).collect();
+            let tokens = token_batch(&rows, pad, &device)?;
+            let (positions, originals): (Vec<i32>, Vec<i32>) = masked
+                .iter()
+                .enumerate()
+                .flat_map(|(row, text)| {
+                    text.selected
+                        .iter()
+                        .map(move |(at, id)| (row * tokens.width + at, *id))
+                        .collect::<Vec<_>>()
+                })
+                .map(|(at, id)| (at as i32, id as i32))
+                .unzip();
+            if !positions.is_empty() {
+                let count = positions.len();
+                let states = state.model.backbone.forward(&tokens)?;
+                let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), &device);
+                let targets = Tensor::<1, Int>::from_data(TensorData::new(originals, [count]), &device);
+                let table = state.model.backbone.embeddings.word_embeddings.weight.val();
+                let logits = head.forward(states.last, positions, table);
+                let mlm = MaskedLm.forward(logits, targets)?;
+                values.insert("loss_mlm".into(), mlm.clone().into_scalar::<f32>().into());
+                loss = loss + mlm;
+            }
+        }
+        values.insert("loss".into(), loss.clone().into_scalar::<f32>().into());
+
+        let mut grads = loss.backward();
+        let limit = (self.config.optimizer.clip > 0.0).then_some(self.config.optimizer.clip);
+        let clipped = clip(&state.model, &grads, limit, step)?;
+        if self.config.trace {
+            values.insert("grad_norm".into(), clipped.norm);
+        }
+        let lr = self.schedule.lr(local);
+        state.model = state.optimizer.step(lr, state.model, &mut grads, clipped.scale)?;
+        self.step_ms.push(began.elapsed().as_secs_f64() * 1e3);
+
+        let epoch = local / self.steps();
+        if (local + 1).is_multiple_of(self.steps()) {
+            let accuracy = self.validate(&state.model)?;
+            values.insert("valid_accuracy".into(), accuracy);
+            match state.early.observe(epoch, accuracy) {
+                Verdict::Improved => state.best = Some(state.model.backbone.clone()),
+                Verdict::Waiting { .. } => {}
+                Verdict::Stop => state.stopped = true,
+            }
+        }
+        let report = StepReport {
+            stage: "pretrain".into(),
+            epoch,
+            step,
+            total_steps: self.offset + self.steps() * self.config.pretrain.epochs,
+            lr,
+            values,
+        };
+        Ok((state, report))
+    }
+
+    fn save(&self, state: &PretrainState) -> Result<CheckpointFiles, training::BoxError> {
+        let mut run = self.run.clone();
+        run.early = Some(state.early);
+        run.stopped = state.stopped;
+        run.partial.step_ms.extend(&self.step_ms);
+        run.local += self.step_ms.len() as u64;
+        let mut files = run.files(None)?;
+        files.insert("model.safetensors".into(), save_module(&state.model)?);
+        files.insert("optimizer.safetensors".into(), to_safetensors(&state.optimizer.state()?)?);
+        if let Some(best) = &state.best {
+            files.insert("best.safetensors".into(), save_module(best)?);
+        }
+        Ok(files)
+    }
+}
+
+impl Pretrain<'_> {
+    fn head_dropout(&self) -> f64 {
+        if self.config.dropout >= 0.0 { self.config.dropout } else { 0.1 }
+    }
+
+    /// Adds what the loop measured, so that the next checkpoint carries it.
+    pub(crate) fn end_epoch(&mut self, state: &PretrainState, seconds: f64) {
+        self.run.early = Some(state.early);
+        self.run.stopped = state.stopped;
+        self.run.local += self.step_ms.len() as u64;
+        self.run.partial.step_ms.append(&mut self.step_ms);
+        self.run.partial.epoch_s.push(seconds);
+    }
+
+    pub(crate) fn run_state(&self) -> &RunState {
+        &self.run
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn split_covers_every_row_once_and_depends_on_the_seed() {
+        let (train, valid) = split(101, 0.2, &Streams::new(3));
+        assert_eq!((train.len(), valid.len()), (80, 21));
+        let mut all: Vec<usize> = train.iter().chain(&valid).copied().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..101).collect::<Vec<_>>());
+        assert_ne!(train, split(101, 0.2, &Streams::new(4)).0);
+    }
+}
