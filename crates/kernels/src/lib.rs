@@ -8,6 +8,7 @@
 //! * [`gelu`]: the exact (erf) GELU as one operation, forward and backward.
 //! * [`adamw`]: one pass of AdamW over a parameter, in place where the backend allows it.
 //! * [`lerp`]: the exponential moving average update, in place where the backend allows it.
+//! * [`square_sum`]: the building block of gradient norms, without a temporary.
 //!
 //! Each operation has a body composed of plain burn operations. That body is the reference the
 //! tests compare against, and it is what every backend without a specialised version runs.
@@ -20,6 +21,7 @@ pub mod allocator;
 pub mod device;
 pub mod gelu;
 pub mod lerp;
+pub mod square_sum;
 
 #[cfg(feature = "flex")]
 mod simd;
@@ -29,3 +31,4 @@ pub use allocator::tune_allocator;
 pub use device::{DeviceError, DeviceSpec};
 pub use gelu::gelu;
 pub use lerp::lerp;
+pub use square_sum::square_sum;

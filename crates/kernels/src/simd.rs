@@ -49,9 +49,9 @@ fn level() -> Level {
 
 /// Writes one kernel in three versions: `$name` picks the best the processor has.
 macro_rules! multiversioned {
-    ($(#[$doc:meta])* pub(crate) fn $name:ident / $body:ident ($($arg:ident : $ty:ty),* $(,)?)) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident / $body:ident ($($arg:ident : $ty:ty),* $(,)?)) => {
         $(#[$doc])*
-        pub(crate) fn $name($($arg: $ty),*) {
+        $vis fn $name($($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
             fn avx512($($arg: $ty),*) {
@@ -97,7 +97,7 @@ fn exp_nonpositive<const FUSED: bool>(u: f32) -> f32 {
     p = fma::<FUSED>(p, r, 0.008_374_816);
     p = fma::<FUSED>(p, r, 0.041_668_225);
     p = fma::<FUSED>(p, r, 0.166_664_2);
-    p = fma::<FUSED>(p, r, 0.499_999_92);
+    p = fma::<FUSED>(p, r, 0.499_999_9);
     p = fma::<FUSED>(p, r, 1.0);
     p = fma::<FUSED>(p, r, 1.0);
     let exponent = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
@@ -113,15 +113,15 @@ fn normal_cdf<const FUSED: bool>(x: f32) -> (f32, f32) {
     let z = x.abs() * core::f32::consts::FRAC_1_SQRT_2;
     let gauss = exp_nonpositive::<FUSED>(-0.5 * x * x);
     let t = 1.0 / fma::<FUSED>(0.4, z, 1.0);
-    let mut g = 0.041_253_157_8;
-    g = fma::<FUSED>(g, t, -0.140_319_802);
-    g = fma::<FUSED>(g, t, 0.083_988_430_7);
-    g = fma::<FUSED>(g, t, 0.087_963_064_7);
-    g = fma::<FUSED>(g, t, 0.079_757_344_9);
-    g = fma::<FUSED>(g, t, 0.193_392_858);
-    g = fma::<FUSED>(g, t, 0.201_887_676);
+    let mut g = 0.041_253_157;
+    g = fma::<FUSED>(g, t, -0.140_319_81);
+    g = fma::<FUSED>(g, t, 0.083_988_43);
+    g = fma::<FUSED>(g, t, 0.087_963_07);
+    g = fma::<FUSED>(g, t, 0.079_757_35);
+    g = fma::<FUSED>(g, t, 0.193_392_86);
+    g = fma::<FUSED>(g, t, 0.201_887_68);
     g = fma::<FUSED>(g, t, 0.226_443_1);
-    g = fma::<FUSED>(g, t, 0.225_634_232);
+    g = fma::<FUSED>(g, t, 0.225_634_23);
     let tail = 0.5 * gauss * (t * g);
     let cdf = if x >= 0.0 { 1.0 - tail } else { tail };
     (cdf, gauss)
@@ -207,6 +207,37 @@ fn lerp_body<const FUSED: bool>(a: &mut [f32], b: &[f32], weight: f32) {
 multiversioned! {
     /// `a = weight * a + (1 - weight) * b` in place.
     pub(crate) fn lerp / lerp_body(a: &mut [f32], b: &[f32], weight: f32)
+}
+
+#[inline(always)]
+fn square_blocks_body<const FUSED: bool>(x: &[f32], block: usize, sums: &mut [f64]) {
+    const LANES: usize = 16;
+    for (x, sum) in x.chunks(block).zip(sums) {
+        let mut lanes = [0.0f32; LANES];
+        let (whole, rest) = x.as_chunks::<LANES>();
+        for chunk in whole {
+            for (lane, x) in lanes.iter_mut().zip(chunk) {
+                *lane = fma::<FUSED>(*x, *x, *lane);
+            }
+        }
+        let tail: f32 = rest.iter().map(|x| x * x).sum();
+        *sum = f64::from(lanes.iter().sum::<f32>() + tail);
+    }
+}
+
+multiversioned! {
+    /// Sum of squares of every block of `block` elements.
+    fn square_blocks_into / square_blocks_body(x: &[f32], block: usize, sums: &mut [f64])
+}
+
+/// Sums of squares of the blocks of `x`, in order.
+pub(crate) fn square_blocks(x: &[f32], block: usize) -> Vec<f64> {
+    let per_task = CHUNK / block;
+    let mut sums = vec![0.0; x.len().div_ceil(block)];
+    x.par_chunks(per_task * block)
+        .zip(sums.par_chunks_mut(per_task))
+        .for_each(|(x, sums)| square_blocks_into(x, block, sums));
+    sums
 }
 
 /// Runs `kernel` over matching chunks of `x` and a new buffer of the same shape.

@@ -183,7 +183,7 @@ impl ModuleMapper for Average {
                 } else if m == 0.0 {
                     online
                 } else {
-                    slow.mul_scalar(m) + online.mul_scalar(1.0 - m)
+                    kernels::lerp(slow, online, m)
                 };
                 if tracked { next.autodiff() } else { next }
             })

@@ -22,19 +22,10 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
+use kernels::{AdamWUpdate, DecayOrder, adamw_update};
 
 use crate::error::{Error, Mismatch, Result};
 use crate::module_state::{NamedTensors, Path};
-
-/// When the decoupled weight decay is applied, and where `eps` enters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DecayOrder {
-    /// Decay, then step; `eps` outside the bias-corrected root (PyTorch).
-    #[default]
-    BeforeStep,
-    /// Step, then decay; `eps` on the uncorrected root (transformers 4.15).
-    AfterStep,
-}
 
 /// A choice of parameters by path (`layers.0.attention.query.weight`).
 #[derive(Clone)]
@@ -178,59 +169,6 @@ impl AdamWConfig {
     }
 }
 
-/// Scalars of one update of one parameter.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWHyper {
-    /// Learning rate, group multiplier included.
-    pub lr: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Order of decay and step.
-    pub order: DecayOrder,
-    /// Number of this update, from 1.
-    pub step: u64,
-    /// Multiplies the gradient first (clipping by the global norm).
-    pub grad_scale: f32,
-}
-
-/// One update of one parameter: new value, first moment, second moment. All tensors have the same
-/// shape `[..]` and live outside autodiff.
-///
-/// Both orders are one formula, `p <- (keep1 p - a m / (sqrt(v) + e)) keep2`, with `a = lr sqrt(c2) /
-/// c1` and `e = eps sqrt(c2)` for `BeforeStep` (numerator and denominator multiplied by `sqrt(c2)`)
-/// and `e = eps` for `AfterStep`; the scale of the gradient is folded into the two moment factors.
-pub fn adamw_update<const D: usize>(
-    param: Tensor<D>,
-    grad: Tensor<D>,
-    m: Tensor<D>,
-    v: Tensor<D>,
-    hyper: &AdamWHyper,
-) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
-    let exponent = i32::try_from(hyper.step).unwrap_or(i32::MAX);
-    let c1 = 1.0 - hyper.beta1.powi(exponent);
-    let root_c2 = (1.0 - hyper.beta2.powi(exponent)).sqrt();
-    let keep = 1.0 - hyper.lr * hyper.weight_decay;
-    let (eps, keep_before, keep_after) = match hyper.order {
-        DecayOrder::BeforeStep => (hyper.eps * root_c2, keep, 1.0),
-        DecayOrder::AfterStep => (hyper.eps, 1.0, keep),
-    };
-    let scale = f64::from(hyper.grad_scale);
-
-    let m = m.mul_scalar(hyper.beta1) + grad.clone().mul_scalar((1.0 - hyper.beta1) * scale);
-    let square = (grad.clone() * grad).mul_scalar((1.0 - hyper.beta2) * scale * scale);
-    let v = v.mul_scalar(hyper.beta2) + square;
-    let rate = hyper.lr * root_c2 / c1 * keep_after;
-    let delta = (m.clone() / v.clone().sqrt().add_scalar(eps)).mul_scalar(rate);
-    let param = param.mul_scalar(keep_before * keep_after) - delta;
-    (param, m, v)
-}
-
 struct Moments {
     m: Tensor<1>,
     v: Tensor<1>,
@@ -371,14 +309,14 @@ impl AdamW {
         Ok(())
     }
 
-    fn hyper(&self, path: &str, lr: f64, grad_scale: f32, step: u64) -> AdamWHyper {
+    fn hyper(&self, path: &str, lr: f64, grad_scale: f32, step: u64) -> AdamWUpdate {
         let config = &self.config;
         let factor = config
             .lr_multipliers
             .iter()
             .find(|(group, _)| group.matches(path))
             .map_or(1.0, |(_, factor)| *factor);
-        AdamWHyper {
+        AdamWUpdate {
             lr: lr * factor,
             beta1: config.beta1,
             beta2: config.beta2,
@@ -851,7 +789,7 @@ mod tests {
     }
 
     /// The formulas at the head of this file, element by element in f64.
-    fn slow(p: f64, g: f64, m: f64, v: f64, h: &AdamWHyper) -> (f64, f64, f64) {
+    fn slow(p: f64, g: f64, m: f64, v: f64, h: &AdamWUpdate) -> (f64, f64, f64) {
         let g = g * f64::from(h.grad_scale);
         let m = h.beta1 * m + (1.0 - h.beta1) * g;
         let v = h.beta2 * v + (1.0 - h.beta2) * g * g;
@@ -876,7 +814,7 @@ mod tests {
             values in proptest::collection::vec((-3f32..3.0, -3f32..3.0, -1f32..1.0, 1e-3f32..2.0), 1..20),
             lr in 0f64..0.1, wd in 0f64..0.5, step in 1u64..5000, scale in 0.1f32..1.0, after: bool,
         ) {
-            let hyper = AdamWHyper {
+            let hyper = AdamWUpdate {
                 lr, beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: wd, step, grad_scale: scale,
                 order: if after { DecayOrder::AfterStep } else { DecayOrder::BeforeStep },
             };

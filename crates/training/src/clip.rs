@@ -82,30 +82,9 @@ struct SquareSum<'a> {
 impl ModuleVisitor for SquareSum<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = param.base().grad(self.grads) {
-            self.sum += square_sum(grad);
+            self.sum += kernels::square_sum(grad);
         }
     }
-}
-
-/// Sum of squares of one gradient.
-fn square_sum<const D: usize>(grad: Tensor<D>) -> f64 {
-    let n = grad.shape().num_elements();
-    let flat: Tensor<1> = grad.reshape([n]);
-    let (blocks, whole) = (n / BLOCK, n / BLOCK * BLOCK);
-    let mut sum = 0.0;
-    if blocks > 0 {
-        let block = flat.clone().slice(0..whole).reshape([blocks, BLOCK]);
-        sum += host_sum((block.clone() * block).sum_dim(1).reshape([blocks]));
-    }
-    if whole < n {
-        let rest = flat.slice(whole..n);
-        sum += host_sum((rest.clone() * rest).sum());
-    }
-    sum
-}
-
-fn host_sum(values: Tensor<1>) -> f64 {
-    values.into_data().iter::<f64>().sum()
 }
 
 #[cfg(test)]

@@ -42,7 +42,8 @@ mod streams;
 mod tensorboard;
 mod timing;
 
-pub use adamw::{AdamW, AdamWConfig, AdamWHyper, DecayOrder, PathPredicate, adamw_update};
+pub use adamw::{AdamW, AdamWConfig, PathPredicate};
+pub use kernels::DecayOrder;
 pub use checkpoint::{Checkpoint, CheckpointFiles, CheckpointStore, Rejected, latest};
 pub use clip::{Clip, clip, clip_scale, global_norm};
 #[cfg(feature = "tui")]

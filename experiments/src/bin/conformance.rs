@@ -7,6 +7,7 @@
 //! Exit codes: 0 everything passed, 1 an item failed, 2 bad input or usage, 3 nothing failed but
 //! something is not covered.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -74,7 +75,11 @@ fn conformance(arguments: Arguments) -> miette::Result<u8> {
         return Err(error).into_diagnostic().wrap_err("standard output");
     }
     for error in &report.bad_input {
-        eprintln!("bad input: {error}");
+        let mut message = error.to_string();
+        if let Some(source) = error.source() {
+            message.push_str(&format!(": {source}"));
+        }
+        eprintln!("bad input: {message}");
     }
     if let Some(path) = &arguments.json {
         write_json(path, &report.lines)?;

@@ -58,6 +58,8 @@ pub(super) fn queue(probe: &mut Probe<'_>) -> CaseResult {
         let width = item
             .strip_prefix("top")
             .and_then(|n| n.parse::<usize>().ok());
+        // Fewer rows than asked for are listed all.
+        let width = width.map(|width| width.min(bank.len()));
         let Some(neighbours) = width.and_then(|width| width.checked_sub(1)) else {
             continue;
         };

@@ -19,10 +19,12 @@ mod evaluate;
 mod model;
 mod prepare;
 mod pretrain;
+mod program;
 mod run;
 mod state;
 
 pub use config::{
     EvalConfig, Objective, OptimizerConfig, PocketConfig, PretrainConfig, StarDownConfig, TrainConfig,
 };
+pub use program::main_with;
 pub use run::{Request, run};

@@ -1,0 +1,212 @@
+//! Why a command did not finish, how that is shown, and the exit code that says so.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use datasets::FetchError;
+use experiments::error::RunError;
+use miette::{Diagnostic, MietteHandlerOpts};
+use thiserror::Error;
+
+/// Error of a command.
+#[derive(Debug, Error, Diagnostic)]
+pub(crate) enum CliError {
+    /// A file or folder named on the command line.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// File concerned.
+        path: PathBuf,
+        /// Reason given by the system.
+        source: io::Error,
+    },
+    /// Results could not be written to standard output.
+    #[error("cannot write to standard output: {0}")]
+    Output(io::Error),
+    /// A line of text that cannot be used.
+    #[error("{origin}:{line}: {problem}")]
+    Line {
+        /// File, or `standard input`.
+        origin: String,
+        /// Number of the line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// `--model` does not lead to a model.
+    #[error("{}: not a model directory: {problem}", path.display())]
+    #[diagnostic(help("{help}"))]
+    NoModel {
+        /// What was given.
+        path: PathBuf,
+        /// What is missing.
+        problem: &'static str,
+        /// What to try.
+        help: String,
+    },
+    /// A model without categories.
+    #[error("{}: the model has no centroids", path.display())]
+    #[diagnostic(help(
+        "`predict` needs the model/ folder of a run: asterism train star-down --out RUN_DIR"
+    ))]
+    NoCentroids {
+        /// The model directory.
+        path: PathBuf,
+    },
+    /// `asterism.json` or `asterism.safetensors` contradict themselves or the encoder.
+    #[error("{}: {field}: expected {expected}, found {found}", path.display())]
+    Extension {
+        /// File concerned.
+        path: PathBuf,
+        /// Field or tensor.
+        field: String,
+        /// What belongs there.
+        expected: String,
+        /// What stands there.
+        found: String,
+    },
+    /// `--coarse-gate` names no coarse category with centroids.
+    #[error("--coarse-gate: {problem}; this model has: {known}")]
+    #[diagnostic(help("did you mean `{nearest}`?"))]
+    CoarseGate {
+        /// What is wrong with the name.
+        problem: String,
+        /// Names there are, separated by commas.
+        known: String,
+        /// The most similar one.
+        nearest: String,
+    },
+    /// `--max-len` over what the encoder can take.
+    #[error("--max-len: expected at most the {limit} positions of {}, found {found}", path.display())]
+    MaxLen {
+        /// The model directory.
+        path: PathBuf,
+        /// Rows of its position table.
+        limit: usize,
+        /// What was asked for.
+        found: usize,
+    },
+    /// A target folder with something in it.
+    #[error("{} is not empty; nothing was changed", path.display())]
+    #[diagnostic(help("choose another folder, or replace its files with --force"))]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Training.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Run(#[from] RunError),
+    /// Choosing a device.
+    #[error(transparent)]
+    Device(#[from] kernels::DeviceError),
+    /// Model directory, tokenizer or encoder.
+    #[error(transparent)]
+    Encoder(#[from] encoder::EncoderError),
+    /// Assigning to centroids.
+    #[error(transparent)]
+    Clustering(#[from] clustering::ClusteringError),
+    /// Loading data.
+    #[error(transparent)]
+    Dataset(#[from] datasets::DatasetError),
+    /// Downloading data.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// Generating data.
+    #[error(transparent)]
+    Pocket(#[from] ::datagen::PocketError),
+    /// Reading a result.
+    #[error(transparent)]
+    Result(#[from] experiments::result::ResultError),
+}
+
+impl CliError {
+    /// For `map_err`: names the operation and the file.
+    pub(crate) fn file(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File {
+            operation,
+            path,
+            source,
+        }
+    }
+
+    /// 1 failed run, 2 bad input or usage, 130 or 143 interrupted after saving.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Run(error) => error.exit_code(),
+            // The request was fine, the work was not.
+            Self::Fetch(
+                FetchError::TooManyRedirects { .. }
+                | FetchError::Status { .. }
+                | FetchError::Transport { .. }
+                | FetchError::Truncated { .. }
+                | FetchError::WrongSize { .. }
+                | FetchError::WrongHash { .. }
+                | FetchError::GaveUp { .. },
+            )
+            | Self::Clustering(_)
+            | Self::Pocket(_)
+            | Self::Output(_) => 1,
+            _ => 2,
+        }
+    }
+}
+
+/// Shows an error the way a person can use it and turns the outcome into the exit code.
+pub(crate) fn conclude(outcome: Result<(), CliError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough.
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let code = error.exit_code();
+            // Messages name their causes already, and a wrapped path cannot be copied. A hook that
+            // was set before stays; there is none.
+            let _ = miette::set_hook(Box::new(|_| {
+                Box::new(
+                    MietteHandlerOpts::new()
+                        .without_cause_chain()
+                        .wrap_lines(false)
+                        .build(),
+                )
+            }));
+            eprintln!("{:?}", miette::Report::new(error));
+            ExitCode::from(code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_tell_bad_input_from_failed_work() {
+        let status = FetchError::Status {
+            url: "https://localhost/a".to_owned(),
+            status: 404,
+            retry_after: None,
+        };
+        let unknown = FetchError::UnknownManifest {
+            name: "a".to_owned(),
+            known: "b".to_owned(),
+        };
+        for (error, code) in [
+            (CliError::from(status), 1),
+            (CliError::from(unknown), 2),
+            (CliError::from(RunError::Config("x".to_owned())), 2),
+            (CliError::Output(io::Error::other("disk full")), 1),
+            (CliError::NoCentroids { path: "m".into() }, 2),
+        ] {
+            assert_eq!(error.exit_code(), code, "{error}");
+        }
+    }
+}
