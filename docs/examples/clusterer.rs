@@ -45,7 +45,10 @@ impl Clusterer for Leaders {
             number[old] = new;
         }
         Ok(Clustering {
-            labels: labels.into_iter().map(|label| Some(number[label])).collect(),
+            labels: labels
+                .into_iter()
+                .map(|label| Some(number[label]))
+                .collect(),
             n_clusters: sizes.len(),
         })
     }
@@ -55,15 +58,28 @@ impl Clusterer for Leaders {
 // ANCHOR: test
 #[test]
 fn row_order_does_not_matter() {
-    let points = array![[0.0_f32, 0.0], [5.0, 5.0], [0.1, 0.0], [5.1, 5.0], [0.0, 0.2]];
+    let points = array![
+        [0.0_f32, 0.0],
+        [5.0, 5.0],
+        [0.1, 0.0],
+        [5.1, 5.0],
+        [0.0, 0.2]
+    ];
     let found = Leaders { radius: 1.0 }.cluster(points.view()).unwrap();
     assert_eq!(found.n_clusters, 2);
     assert_eq!(found.labels, [Some(0), Some(1), Some(0), Some(1), Some(0)]);
 
     let backwards = points.select(ndarray::Axis(0), &[4, 3, 2, 1, 0]);
-    let mut again = Leaders { radius: 1.0 }.cluster(backwards.view()).unwrap().labels;
+    let mut again = Leaders { radius: 1.0 }
+        .cluster(backwards.view())
+        .unwrap()
+        .labels;
     again.reverse();
     assert_eq!(again, found.labels);
-    assert!(Leaders { radius: 1.0 }.cluster(ndarray::Array2::zeros((0, 2)).view()).is_err());
+    assert!(
+        Leaders { radius: 1.0 }
+            .cluster(ndarray::Array2::zeros((0, 2)).view())
+            .is_err()
+    );
 }
 // ANCHOR_END: test

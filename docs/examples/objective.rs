@@ -89,7 +89,11 @@ const BANK: [[f32; 2]; 3] = [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]];
 /// The formula again, in f64 and by plain loops.
 fn reference(query: [f32; 2], neighbours: &[(usize, f32)], temperature: f64) -> f64 {
     let z = |j: usize| {
-        let dot: f64 = query.iter().zip(BANK[j]).map(|(q, h)| f64::from(*q) * f64::from(h)).sum();
+        let dot: f64 = query
+            .iter()
+            .zip(BANK[j])
+            .map(|(q, h)| f64::from(*q) * f64::from(h))
+            .sum();
         dot / temperature
     };
     let total: f64 = neighbours.iter().map(|(_, w)| f64::from(*w)).sum();
@@ -116,14 +120,21 @@ fn value_equals_the_formula_and_the_gradient_a_finite_difference() {
     let got = f64::from(value.into_scalar::<f32>());
     assert!((got - reference(query, &neighbours, 0.5)).abs() < 1e-5);
 
-    let gradient = queries.grad(&grads).unwrap().try_to_vec_as::<f32>().unwrap();
+    let gradient = queries
+        .grad(&grads)
+        .unwrap()
+        .try_to_vec_as::<f32>()
+        .unwrap();
     for (k, slope) in gradient.iter().enumerate() {
         let (mut up, mut down) = (query, query);
         up[k] += 1e-3;
         down[k] -= 1e-3;
         let step = f64::from(up[k]) - f64::from(down[k]);
         let wanted = (reference(up, &neighbours, 0.5) - reference(down, &neighbours, 0.5)) / step;
-        assert!((f64::from(*slope) - wanted).abs() < 1e-3, "coordinate {k}: {slope} and {wanted}");
+        assert!(
+            (f64::from(*slope) - wanted).abs() < 1e-3,
+            "coordinate {k}: {slope} and {wanted}"
+        );
     }
 }
 
@@ -134,7 +145,16 @@ fn bad_input_is_refused() {
     let loss = BankLogistic::new(1.0).unwrap();
     let targets = NeighbourTargets::from_rows(&[vec![(3, 1.0)]], &device).unwrap();
     let queries = Tensor::<2>::ones([1, 2], &device);
-    let error = loss.forward(queries, Tensor::from_floats(BANK, &device), &targets).unwrap_err();
-    assert!(matches!(error, LossError::NeighbourOutOfBank { rows: 3, found: 3, .. }));
+    let error = loss
+        .forward(queries, Tensor::from_floats(BANK, &device), &targets)
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        LossError::NeighbourOutOfBank {
+            rows: 3,
+            found: 3,
+            ..
+        }
+    ));
 }
 // ANCHOR_END: test

@@ -82,7 +82,10 @@ impl NeighbourPolicy for MutualPolicy {
 
     fn restore(&mut self, state: PolicyState) -> Result<(), QueueError> {
         let rows_fit = state.ids.len() == state.len().saturating_mul(state.width)
-            && state.counts.iter().all(|&count| count >= 1 && count as usize <= state.width)
+            && state
+                .counts
+                .iter()
+                .all(|&count| count >= 1 && count as usize <= state.width)
             && state.ids.iter().all(|&id| (id as usize) < state.len());
         if state.policy != NAME || state.width != self.k + 1 || !rows_fit {
             return Err(QueueError::State {
@@ -106,7 +109,12 @@ fn one_sided_neighbours_are_dropped_and_a_restored_policy_is_the_same() {
     let mut policy = MutualPolicy { k: 1, state: None };
     assert!(policy.targets(&[0], 0).is_err());
     policy
-        .refresh(&RefreshContext { bank, coarse: &[], refresh: 0, clusters: None })
+        .refresh(&RefreshContext {
+            bank,
+            coarse: &[],
+            refresh: 0,
+            clusters: None,
+        })
         .unwrap();
     let targets = policy.targets(&[0, 2], 0).unwrap();
     assert_eq!(targets.ids, [0, 1, 2, 2]);

@@ -99,7 +99,10 @@ mod tests {
     #[test]
     fn numbers_read_back_unchanged() {
         let vector = [0.1_f32, -1.0e-30, 3.0, f32::MIN_POSITIVE, 16_777_216.0];
-        let again: Vec<f32> = tabs(&vector).split('\t').map(|n| n.parse().unwrap()).collect();
+        let again: Vec<f32> = tabs(&vector)
+            .split('\t')
+            .map(|n| n.parse().unwrap())
+            .collect();
         assert_eq!(again, vector);
     }
 }

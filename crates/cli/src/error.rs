@@ -97,8 +97,7 @@ pub(crate) enum CliError {
     },
     /// Training.
     #[error(transparent)]
-    #[diagnostic(transparent)]
-    Run(#[from] RunError),
+    Run(Box<RunError>),
     /// Choosing a device.
     #[error(transparent)]
     Device(#[from] kernels::DeviceError),
@@ -120,6 +119,12 @@ pub(crate) enum CliError {
     /// Reading a result.
     #[error(transparent)]
     Result(#[from] experiments::result::ResultError),
+}
+
+impl From<RunError> for CliError {
+    fn from(error: RunError) -> Self {
+        Self::Run(Box::new(error))
+    }
 }
 
 impl CliError {

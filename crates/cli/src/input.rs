@@ -47,7 +47,10 @@ impl TextArgs {
                     eprintln!("reading texts from standard input, one a line; end with Ctrl-D");
                 }
                 let reader: Box<dyn BufRead> = Box::new(stdin.lock());
-                Ok(Texts::Lines(Lines::new(reader, "standard input".to_owned())))
+                Ok(Texts::Lines(Lines::new(
+                    reader,
+                    "standard input".to_owned(),
+                )))
             }
         }
     }

@@ -119,7 +119,11 @@ impl Categories {
         let coarse_names: Vec<String> = match json.get("coarse_names") {
             None => Vec::new(),
             Some(names) => serde_json::from_value(names.clone()).map_err(|error| {
-                wrong("coarse_names".into(), "a list of names".into(), error.to_string())
+                wrong(
+                    "coarse_names".into(),
+                    "a list of names".into(),
+                    error.to_string(),
+                )
             })?,
         };
         let mut names = vec![None; k];
@@ -200,7 +204,11 @@ impl Categories {
             .map_or_else(|| "no gate".to_owned(), |name| (*name).to_owned());
         Err(CliError::CoarseGate {
             problem,
-            known: if usable.is_empty() { "none".to_owned() } else { usable.join(", ") },
+            known: if usable.is_empty() {
+                "none".to_owned()
+            } else {
+                usable.join(", ")
+            },
             nearest,
         })
     }
@@ -297,8 +305,13 @@ mod tests {
     #[test]
     fn the_nearest_category_answers_with_its_names() {
         let categories = Categories::new(&model(), Path::new("m")).unwrap();
-        let answer = categories.answer("x\ny", &vector(&[3.0, 4.0]), &[0, 1, 2]).unwrap();
-        assert_eq!((answer.id, answer.name, answer.coarse), (1, Some("second\tone"), Some("b")));
+        let answer = categories
+            .answer("x\ny", &vector(&[3.0, 4.0]), &[0, 1, 2])
+            .unwrap();
+        assert_eq!(
+            (answer.id, answer.name, answer.coarse),
+            (1, Some("second\tone"), Some("b"))
+        );
         assert!((answer.cosine - 0.8).abs() < 1e-6);
         assert_eq!(answer.tabs(), "1\tsecond one\tb\t0.8000\tx y");
     }
@@ -308,11 +321,16 @@ mod tests {
         let categories = Categories::new(&model(), Path::new("m")).unwrap();
         let gate = categories.gate("b").unwrap();
         assert_eq!(gate, [1, 2]);
-        let answer = categories.answer("x", &vector(&[9.0, 0.0, 1.0]), &gate).unwrap();
+        let answer = categories
+            .answer("x", &vector(&[9.0, 0.0, 1.0]), &gate)
+            .unwrap();
         assert_eq!((answer.id, answer.name), (2, None));
         for name in ["c", "empty", ""] {
             let error = categories.gate(name).unwrap_err();
-            assert!(error.to_string().contains("this model has: a, b"), "{error}");
+            assert!(
+                error.to_string().contains("this model has: a, b"),
+                "{error}"
+            );
             assert_eq!(error.exit_code(), 2);
         }
     }
@@ -327,7 +345,10 @@ mod tests {
             }),
             ("centroids: expected a tensor", |m| {
                 let tensor = m.extension.tensors.get_mut("centroids").unwrap();
-                *tensor = WeightTensor { shape: vec![0, 128], values: Vec::new() };
+                *tensor = WeightTensor {
+                    shape: vec![0, 128],
+                    values: Vec::new(),
+                };
             }),
             ("coarse_names: expected a list of names", |m| {
                 m.extension.json["coarse_names"] = json!([1]);
@@ -335,18 +356,27 @@ mod tests {
             ("categories: expected a list, found an object", |m| {
                 m.extension.json["categories"] = json!({});
             }),
-            ("categories: expected 3 entries, one a centroid, found 1", |m| {
-                m.extension.json["categories"] = json!([{}]);
-            }),
+            (
+                "categories: expected 3 entries, one a centroid, found 1",
+                |m| {
+                    m.extension.json["categories"] = json!([{}]);
+                },
+            ),
             ("categories[2].id: expected 2, found 7", |m| {
                 m.extension.json["categories"][2]["id"] = json!(7);
             }),
-            ("categories[0].name: expected a name or null, found a list", |m| {
-                m.extension.json["categories"][0]["name"] = json!([]);
-            }),
-            ("categories[1].coarse: expected a number below the 3 coarse names, found 3", |m| {
-                m.extension.json["categories"][1]["coarse"] = json!(3);
-            }),
+            (
+                "categories[0].name: expected a name or null, found a list",
+                |m| {
+                    m.extension.json["categories"][0]["name"] = json!([]);
+                },
+            ),
+            (
+                "categories[1].coarse: expected a number below the 3 coarse names, found 3",
+                |m| {
+                    m.extension.json["categories"][1]["coarse"] = json!(3);
+                },
+            ),
         ];
         for (message, spoil) in cases {
             let mut model = model();
@@ -362,7 +392,9 @@ mod tests {
         let mut model = model();
         model.extension.json.clear();
         let categories = Categories::new(&model, Path::new("m")).unwrap();
-        let answer = categories.answer("x", &vector(&[0.0, 0.0, 1.0]), &[0, 1, 2]).unwrap();
+        let answer = categories
+            .answer("x", &vector(&[0.0, 0.0, 1.0]), &[0, 1, 2])
+            .unwrap();
         assert_eq!(answer.tabs(), "2\t-\t-\t1.0000\tx");
         assert!(categories.gate("a").is_err());
     }

@@ -36,7 +36,12 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         let data = &result.data;
         output.line(format_args!(
             "{} on {}: {} training and {} test rows, {} coarse and {} fine categories",
-            result.experiment, data.name, data.train_rows, data.test_rows, data.n_coarse, data.n_fine
+            result.experiment,
+            data.name,
+            data.train_rows,
+            data.test_rows,
+            data.n_coarse,
+            data.n_fine
         ))?;
         output.line("")?;
         output.text(text_table(&result))?;

@@ -52,6 +52,8 @@ pub(crate) struct Carried {
     pub(crate) tokenizer_json: Option<Vec<u8>>,
     pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
     pub(crate) position_ids: Option<usize>,
+    /// Whether the file's encoder weights carry the `bert.` prefix of checkpoints with a task head.
+    pub(crate) prefixed: bool,
 }
 
 /// What the sentence-transformers layout has no place for: `asterism.json` and its tensors.
@@ -102,6 +104,7 @@ impl SentenceEncoder {
             });
         }
         let tensors = weights::read_safetensors(&weights_path, options.allow_non_finite)?;
+        let prefixed = tensors.keys().any(|name| name.starts_with("bert."));
         let mut import = Import::new(tensors);
         let pooler = import.contains("pooler.dense.weight");
         let bert = import.fill(BertModel::build(&config, pooler, &mut Init::zeros(device)));
@@ -116,6 +119,7 @@ impl SentenceEncoder {
             ),
             files: BTreeMap::new(),
             position_ids: weights::position_ids(&weights_path)?,
+            prefixed,
         };
         for name in CARRIED {
             if let Ok(bytes) = std::fs::read(dir.join(name)) {
@@ -163,6 +167,16 @@ impl SentenceEncoder {
         export.add(&self.bert);
         if let Some(head) = &self.mlm_head {
             export.add(head);
+        }
+        // A head beside the encoder needs the prefix, or Python would not find the encoder.
+        if self.carried.prefixed || self.mlm_head.is_some() {
+            export.tensors = std::mem::take(&mut export.tensors)
+                .into_iter()
+                .map(|(name, tensor)| match name.starts_with("cls.") {
+                    true => (name, tensor),
+                    false => (format!("bert.{name}"), tensor),
+                })
+                .collect();
         }
         weights::write_safetensors(
             &dir.join("model.safetensors"),

@@ -173,8 +173,12 @@ pub struct PocketConfig {
     pub heads: usize,
     /// Width of the feed-forward layer.
     pub intermediate: usize,
-    /// Standard deviation of the initial weights.
+    /// Standard deviation of the initial weights of the layers.
     pub init_std: f64,
+    /// Standard deviation of the word table; 0: as `init_std`.
+    pub word_std: f64,
+    /// Standard deviation of the position and segment tables; 0: as `init_std`.
+    pub position_std: f64,
 }
 
 impl Default for StarDownConfig {
@@ -248,6 +252,8 @@ impl Default for StarDownConfig {
                 heads: 4,
                 intermediate: 256,
                 init_std: 0.05,
+                word_std: 0.0,
+                position_std: 0.0,
             },
             checkpoints_kept: 2,
         }
@@ -306,6 +312,13 @@ impl StarDownConfig {
         range("optimizer.clip", self.optimizer.clip, self.optimizer.clip.is_finite() && self.optimizer.clip >= 0.0, "a number of at least 0")?;
         range("eval.n_init", self.eval.n_init as f64, self.eval.n_init > 0, "at least 1")?;
         range("eval.batch_size", self.eval.batch_size as f64, self.eval.batch_size > 0, "at least 1")?;
+        for (key, value) in [
+            ("pocket.init_std", self.pocket.init_std),
+            ("pocket.word_std", self.pocket.word_std),
+            ("pocket.position_std", self.pocket.position_std),
+        ] {
+            range(key, value, value.is_finite() && value >= 0.0, "a number of at least 0")?;
+        }
         range("checkpoints_kept", self.checkpoints_kept as f64, self.checkpoints_kept > 0, "at least 1")?;
         if self.seeds.is_empty() {
             return Err(RunError::Config("seeds: expected at least one".into()));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use datasets::{CategoryDataset, LoadOptions, load_category_dir};
+use encoder::bert::Embedding;
 use encoder::{BertConfig, Pooling, SentenceEncoder, TextTokenizer};
 use training::{Streams, stream};
 
@@ -162,8 +163,21 @@ impl Prepared {
         let pooling = pooling(&self.config)?.unwrap_or(Pooling::Mean);
         let seed = streams.seed(stream::INIT, &[0]);
         let mut encoder = SentenceEncoder::random(shape, tokenizer, pooling, seed, &self.device)?;
+        // A layer norm follows the sum of the three tables, so only their proportions decide how much
+        // of a word is left in its first vector; without pre-training nothing else carries it.
+        let tables = &mut encoder.bert.embeddings;
+        rescale(&mut tables.word_embeddings, size.init_std, size.word_std);
+        rescale(&mut tables.position_embeddings, size.init_std, size.position_std);
+        rescale(&mut tables.token_type_embeddings, size.init_std, size.position_std);
         encoder.max_len = self.max_len;
         Ok(encoder)
+    }
+}
+
+/// Gives a table drawn with standard deviation `from` the standard deviation `to`; 0 leaves it.
+fn rescale(table: &mut Embedding, from: f64, to: f64) {
+    if from > 0.0 && to > 0.0 {
+        table.weight = table.weight.clone().map(|weight| weight.mul_scalar(to / from));
     }
 }
 

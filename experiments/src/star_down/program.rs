@@ -53,7 +53,11 @@ pub fn main_with(common: Common) -> Result<(), RunError> {
 /// Without data, model and file of the user's own the defaults are those of the bundled set.
 fn settings(common: &Common) -> Result<StarDownConfig, RunError> {
     let config = match &common.resume {
-        Some(dir) => resolve(&StarDownConfig::default(), Some(&dir.join("config.toml")), &[])?,
+        Some(dir) => resolve(
+            &StarDownConfig::default(),
+            Some(&dir.join("config.toml")),
+            &[],
+        )?,
         None => {
             let mut assignments = common.set.clone();
             for (key, value) in [
@@ -69,15 +73,28 @@ fn settings(common: &Common) -> Result<StarDownConfig, RunError> {
                 if let Some(list) = list {
                     let items: Vec<String> = list
                         .split(',')
-                        .map(|item| if key == "seeds" { item.trim().to_owned() } else { format!("{:?}", item.trim()) })
+                        .map(|item| {
+                            if key == "seeds" {
+                                item.trim().to_owned()
+                            } else {
+                                format!("{:?}", item.trim())
+                            }
+                        })
                         .collect();
                     assignments.push(format!("{key}=[{}]", items.join(",")));
                 }
             }
             let bundled = common.data.as_deref().is_none_or(|data| data == "pocket")
-                && common.model.as_deref().is_none_or(|model| model == "pocket")
+                && common
+                    .model
+                    .as_deref()
+                    .is_none_or(|model| model == "pocket")
                 && common.config.is_none();
-            let defaults = if bundled { StarDownConfig::pocket()? } else { StarDownConfig::default() };
+            let defaults = if bundled {
+                StarDownConfig::pocket()?
+            } else {
+                StarDownConfig::default()
+            };
             resolve(&defaults, common.config.as_deref(), &assignments)?
         }
     };

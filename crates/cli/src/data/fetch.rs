@@ -47,7 +47,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         ..FetchOptions::default()
     };
     let mut bar = Bar::new();
-    let outcome = fetch(&manifest, &args.to, &options, &mut |progress| bar.show(progress));
+    let outcome = fetch(&manifest, &args.to, &options, &mut |progress| {
+        bar.show(progress)
+    });
     bar.bar.finish_and_clear();
     let files = outcome?;
 
@@ -73,7 +75,11 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         }))?;
     } else {
         for file in &files {
-            output.line(format_args!("{}\t{}", file.path.display(), status(file.status)))?;
+            output.line(format_args!(
+                "{}\t{}",
+                file.path.display(),
+                status(file.status)
+            ))?;
         }
         eprintln!("{}: {}", manifest.title, manifest.licence);
     }
@@ -90,9 +96,9 @@ impl Bar {
     fn new() -> Self {
         let bar = ProgressBar::hidden();
         // The template is fixed; if it were refused the default style would do.
-        if let Ok(style) =
-            ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
-        {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
+        ) {
             bar.set_style(style.progress_chars("=> "));
         }
         Self { bar, at: None }
@@ -102,7 +108,8 @@ impl Bar {
         let at = (progress.index, progress.attempt);
         if self.at != Some(at) {
             if self.at.is_none() {
-                self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+                self.bar
+                    .set_draw_target(indicatif::ProgressDrawTarget::stderr());
             }
             self.at = Some(at);
             let again = match progress.attempt {

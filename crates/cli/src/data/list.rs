@@ -54,8 +54,15 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         output.json(&entries)?;
     } else {
         for entry in &entries {
-            let how = if entry.bundled { "bundled" } else { "data fetch" };
-            output.line(format_args!("{}  ({how}, {} bytes)", entry.name, entry.bytes))?;
+            let how = if entry.bundled {
+                "bundled"
+            } else {
+                "data fetch"
+            };
+            output.line(format_args!(
+                "{}  ({how}, {} bytes)",
+                entry.name, entry.bytes
+            ))?;
             output.line(format_args!("  {}", entry.title))?;
             output.line(format_args!("  source: {}", entry.source))?;
             output.line(format_args!("  licence: {}", entry.licence))?;

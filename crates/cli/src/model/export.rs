@@ -71,7 +71,10 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             "pooling": model.pooling, "normalize": model.normalize, "max_len": model.max_len,
         }))?;
     } else {
-        output.line(format_args!("{}\tmodel.safetensors {sha256}", args.to.display()))?;
+        output.line(format_args!(
+            "{}\tmodel.safetensors {sha256}",
+            args.to.display()
+        ))?;
     }
     output.flush()
 }

@@ -151,13 +151,20 @@ impl Info {
         row("parameters", format!("{}{head}", self.parameters.encoder))?;
         row(
             "vocabulary",
-            format!("{} tokens, table of {}", self.tokenizer_vocab, self.config_vocab),
+            format!(
+                "{} tokens, table of {}",
+                self.tokenizer_vocab, self.config_vocab
+            ),
         )?;
         row(
             "longest text",
             format!("{} tokens of {} positions", self.max_len, self.positions),
         )?;
-        let length = if self.normalize { "unit length" } else { "length as it is" };
+        let length = if self.normalize {
+            "unit length"
+        } else {
+            "length as it is"
+        };
         row("vectors", format!("{} pooling, {length}", self.pooling))?;
         match &self.extension {
             None => row("extension", "none".to_owned())?,
@@ -177,7 +184,10 @@ impl Info {
             }
         }
         for (name, file) in &self.files {
-            output.line(format_args!("{}  {name}  {} bytes", file.sha256, file.bytes))?;
+            output.line(format_args!(
+                "{}  {name}  {} bytes",
+                file.sha256, file.bytes
+            ))?;
         }
         Ok(())
     }

@@ -65,7 +65,10 @@ fn check_dir(dir: &Path) -> Result<(), CliError> {
     if !dir.join("config.json").exists() {
         let inner = dir.join("model");
         let help = if inner.join("config.json").exists() {
-            format!("this looks like a run directory; its model is {}", inner.display())
+            format!(
+                "this looks like a run directory; its model is {}",
+                inner.display()
+            )
         } else {
             layout.to_owned()
         };

@@ -1,0 +1,13 @@
+//! The `asterism` command as its users run it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod completions;
+mod data;
+mod datagen;
+mod encode;
+mod model;
+mod predict;
+mod report;
+mod support;
+mod train;
