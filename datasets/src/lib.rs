@@ -22,7 +22,7 @@ pub use category::{
     load_category_files,
 };
 pub use error::{DatasetError, FetchError};
-pub use fetch::{FetchOptions, Manifest, fetch};
+pub use fetch::{FetchOptions, Manifest, default_cache_dir, fetch};
 pub use pocket::pocket;
 pub use report::{FileReport, Form, Leakage, LineList, LoadReport, Warning};
 pub use tfidf::{SparseRows, TfIdf};

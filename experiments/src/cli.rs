@@ -59,6 +59,11 @@ pub fn conclude(outcome: Result<(), RunError>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error.exit_code();
+            // Wrapped lines would break paths and keys that a person copies or a script looks for.
+            // Setting the form fails only if it is set already.
+            let _ = miette::set_hook(Box::new(|_| {
+                Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())
+            }));
             eprintln!("{:?}", miette::Report::new(error));
             ExitCode::from(code)
         }

@@ -26,6 +26,9 @@ pub enum RunError {
     /// Loading a dataset.
     #[error(transparent)]
     Dataset(#[from] datasets::DatasetError),
+    /// Downloading a published dataset.
+    #[error(transparent)]
+    Fetch(#[from] datasets::FetchError),
     /// Choosing a device.
     #[error(transparent)]
     Device(#[from] kernels::DeviceError),
@@ -54,15 +57,20 @@ pub enum RunError {
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
     /// Stopped by a signal, after saving.
-    #[error("{0}")]
-    Interrupted(Interrupted),
+    #[error("{interrupted}; continue with --resume {}", run_dir.display())]
+    Interrupted {
+        /// Which signal, and the steps done.
+        interrupted: Interrupted,
+        /// Directory of the run.
+        run_dir: PathBuf,
+    },
 }
 
 impl RunError {
     /// 1 failed run, 2 bad input or usage, 130 or 143 interrupted after saving.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Interrupted(interrupted) => interrupted.exit_code() as u8,
+            Self::Interrupted { interrupted, .. } => interrupted.exit_code() as u8,
             Self::Training(error) if !is_file_problem(error) => match error {
                 training::Error::Step { source, .. } => source
                     .downcast_ref::<Self>()

@@ -37,13 +37,13 @@ pub(crate) struct Args {
     /// Texts computed at once.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = crate::model::positive)]
     batch_size: usize,
-    /// Longest text in tokens, [CLS] and [SEP] included; longer ones are cut [default: the model's].
+    /// Longest text in tokens, special tokens included; longer ones are cut (default: the model's).
     #[arg(long, value_name = "N", value_parser = crate::model::length)]
     max_len: Option<usize>,
-    /// cls, cls_mlp, mean, avg_top2 or avg_first_last [default: the model's].
+    /// cls, cls_mlp, mean, avg_top2 or avg_first_last (default: the model's).
     #[arg(long, value_name = "NAME")]
     pooling: Option<Pooling>,
-    /// flex, ndarray, wgpu[:i], cuda[:i] or auto.
+    /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
     #[arg(long, value_name = "D", default_value = "auto")]
     device: DeviceSpec,
 }

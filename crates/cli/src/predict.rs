@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Texts computed at once; more than 1 is faster on files, but answers wait for a full batch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::model::positive)]
     batch_size: usize,
-    /// flex, ndarray, wgpu[:i], cuda[:i] or auto.
+    /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
     #[arg(long, value_name = "D", default_value = "auto")]
     device: DeviceSpec,
 }

@@ -102,7 +102,7 @@ fn mlm_logits_and_gradients_agree() {
     let flat: Vec<i32> = positions.iter().map(|(row, at)| (row * batch.width + at) as i32).collect();
     let selected = Tensor::<1, Int>::from_data(TensorData::new(flat, [positions.len()]), &device);
     let logits = head.forward(states.last, selected, bert.embeddings.word_embeddings.weight.val());
-    let got: Vec<f32> = logits.clone().into_data().to_vec().unwrap();
+    let got: Vec<f32> = logits.clone().into_data().try_to_vec().unwrap();
     assert!(worst(&got, &floats(&expected["mlm_logits"])) <= 1e-5);
 
     let weights: Vec<f32> = (1..=24).map(|i| i as f32 / 24.0).collect();
@@ -186,7 +186,7 @@ fn dropout_changes_training_and_never_inference() {
     let run = |seed: u64| -> Vec<f32> {
         device.seed(seed);
         let vectors = SentenceEncoder::pool(&train, Pooling::Mean, &batch).unwrap();
-        vectors.inner().into_data().to_vec().unwrap()
+        vectors.inner().into_data().try_to_vec().unwrap()
     };
     let first = run(1);
     assert_ne!(first[..24], first[24..], "two equal rows draw different masks");

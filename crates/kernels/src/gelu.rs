@@ -23,7 +23,7 @@ use burn::tensor::Tensor;
 /// # #[cfg(feature = "flex")] {
 /// use burn::tensor::{Device, Tensor};
 /// let x = Tensor::<1>::from_floats([-1.0, 0.0, 1.0], &Device::flex());
-/// let y: Vec<f32> = kernels::gelu(x).into_data().to_vec().unwrap();
+/// let y: Vec<f32> = kernels::gelu(x).into_data().try_to_vec().unwrap();
 /// assert!((y[2] - 0.841_344_7).abs() < 1e-6 && y[1] == 0.0);
 /// # }
 /// ```
@@ -162,8 +162,8 @@ mod tests {
         let y = gelu(x.clone());
         let grads = y.clone().sum().backward();
         (
-            y.into_data().to_vec().unwrap(),
-            x.grad(&grads).unwrap().into_data().to_vec().unwrap(),
+            y.into_data().try_to_vec().unwrap(),
+            x.grad(&grads).unwrap().into_data().try_to_vec().unwrap(),
         )
     }
 

@@ -13,9 +13,6 @@ use burn::tensor::{Gradients, Tensor};
 
 use crate::error::{Error, Result};
 
-/// Elements summed in f32 before the sum goes on in f64.
-const BLOCK: usize = 1024;
-
 /// Outcome of [`clip()`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Clip {

@@ -85,6 +85,9 @@ impl StopFlag {
     /// A flag that SIGINT and SIGTERM set; a second signal of either kind ends the process at once
     /// with code 130 or 143. Call it once, at the start of the program.
     ///
+    /// On Unix, SIGXFSZ no longer ends the process: a write beyond the file size limit then fails
+    /// like one to a full disk, as [`Error::File`], and what was saved before stays usable.
+    ///
     /// # Errors
     /// [`Error::Signal`] if the system refuses the handler.
     pub fn install() -> Result<Self> {
@@ -104,6 +107,15 @@ impl StopFlag {
                     source,
                 })?;
         }
+        #[cfg(unix)]
+        flag::register(
+            signal_hook::consts::SIGXFSZ,
+            Arc::new(AtomicBool::new(false)),
+        )
+        .map_err(|source| Error::Signal {
+            signal: "SIGXFSZ",
+            source,
+        })?;
         Ok(stop)
     }
 

@@ -1,10 +1,10 @@
 //! Data, tokenizer and encoder of a run, checked against the configuration.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use datasets::{CategoryDataset, LoadOptions, load_category_dir};
+use datasets::{CategoryDataset, FetchOptions, LoadOptions, Manifest, load_category_dir};
 use encoder::bert::Embedding;
 use encoder::{BertConfig, Pooling, SentenceEncoder, TextTokenizer};
 use training::{Streams, stream};
@@ -36,7 +36,7 @@ impl Prepared {
         let data = if config.data == "pocket" {
             datasets::pocket()?
         } else {
-            load_category_dir(Path::new(&config.data), &LoadOptions::default())?
+            load_category_dir(&data_directory(&config.data)?, &LoadOptions::default())?
         };
         let single: Vec<String> = data
             .report
@@ -179,6 +179,18 @@ fn rescale(table: &mut Embedding, from: f64, to: f64) {
     if from > 0.0 && to > 0.0 {
         table.weight = table.weight.clone().map(|weight| weight.mul_scalar(to / from));
     }
+}
+
+/// A directory as it is; the name of a published set stands for its downloaded and verified files.
+fn data_directory(data: &str) -> Result<PathBuf, RunError> {
+    let path = PathBuf::from(data);
+    if path.exists() || !Manifest::built_in_names().any(|name| name == data) {
+        return Ok(path);
+    }
+    let manifest = Manifest::built_in(data)?;
+    let cache = datasets::default_cache_dir();
+    datasets::fetch(&manifest, &cache, &FetchOptions::default(), &mut |_| {})?;
+    Ok(manifest.directory(&cache))
 }
 
 fn pocket_tokenizer() -> Result<TextTokenizer, RunError> {

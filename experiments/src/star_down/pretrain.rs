@@ -249,7 +249,7 @@ impl Experiment for Pretrain<'_> {
         let rows: Vec<Vec<u32>> = batch.coarse.iter().map(|row| self.prepared.train_ids[*row].clone()).collect();
         let tokens = token_batch(&rows, pad, &device)?;
         let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
-        let logits = state.model.classifier.forward(dropout(pooled, 0.1_f64.min(self.head_dropout())));
+        let logits = state.model.classifier.forward(dropout(pooled, self.head_dropout()));
         let labels: Vec<i32> = batch.coarse.iter().map(|row| self.prepared.data.train.coarse[*row] as i32).collect();
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch.coarse.len()]), &device);
         let mut loss = CoarseCrossEntropy.forward(logits, labels)?;

@@ -42,8 +42,14 @@ pub fn main_with(common: Common) -> Result<(), RunError> {
     if common.quiet {
         return Ok(());
     }
+    // Only a training stage leaves a model.
+    let model = if out.join("model").is_dir() {
+        " and model/"
+    } else {
+        ""
+    };
     print(&format!(
-        "{}\nresult.json, report.html, plots/ and model/ are in {}\n",
+        "{}\nresult.json, report.html, plots/{model} are in {}\n",
         text_table(&result),
         out.display()
     ))
@@ -66,7 +72,7 @@ fn settings(common: &Common) -> Result<StarDownConfig, RunError> {
                 ("device", &common.device),
             ] {
                 if let Some(value) = value {
-                    assignments.push(format!("{key}={value:?}"));
+                    assignments.push(format!("{key}={}", quoted(value)));
                 }
             }
             for (key, list) in [("seeds", &common.seeds), ("stages", &common.stages)] {
@@ -77,7 +83,7 @@ fn settings(common: &Common) -> Result<StarDownConfig, RunError> {
                             if key == "seeds" {
                                 item.trim().to_owned()
                             } else {
-                                format!("{:?}", item.trim())
+                                quoted(item.trim())
                             }
                         })
                         .collect();
@@ -100,6 +106,11 @@ fn settings(common: &Common) -> Result<StarDownConfig, RunError> {
     };
     config.check()?;
     Ok(config)
+}
+
+/// Text as a TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 /// Prints text; a reader that closed the pipe has seen enough.

@@ -65,6 +65,8 @@ pub fn run(request: Request<'_>) -> Result<ResultFile, RunError> {
     let spec: DeviceSpec = request.config.device.parse()?;
     let device = spec.open()?;
     let prepared = Prepared::new(&request.config, device)?;
+    // An encoder that cannot be built is found before a directory is made for the run.
+    prepared.encoder(&Streams::new(request.config.seeds.first().copied().unwrap_or(0)))?;
     let manifest = manifest(&request, &prepared, spec);
     let dir = if request.resume {
         let (dir, old) = RunDir::open(&request.out)?;
@@ -191,6 +193,10 @@ impl<'a> Session<'a> {
             let streams = Streams::new(seed);
             let encoder = self.prepared.encoder(&streams)?;
             while self.state.phase < self.phases.len() {
+                // Phases without steps never look at the request themselves.
+                if let Some(interruption) = self.request.stop.requested() {
+                    interrupted(Outcome::Interrupted(interruption), self.offset() + self.state.local, &self.dir)?;
+                }
                 let phase = self.phases[self.state.phase];
                 self.phase(phase, seed, &streams, &encoder)?;
                 self.state.phase += 1;
@@ -361,7 +367,7 @@ impl<'a> Session<'a> {
                 stop: self.request.stop,
             };
             let done = run_steps(&mut stage, state, &options, &mut services)?;
-            interrupted(done.outcome, done.step)?;
+            interrupted(done.outcome, done.step, &self.dir)?;
             state = done.state;
             stage.end_epoch(&state, began.elapsed().as_secs_f64());
             local = done.step - offset;
@@ -416,7 +422,7 @@ impl<'a> Session<'a> {
                 stop: self.request.stop,
             };
             let done = run_steps(&mut stage, state, &options, &mut services)?;
-            interrupted(done.outcome, done.step)?;
+            interrupted(done.outcome, done.step, &self.dir)?;
             state = done.state;
             stage.end_epoch(began.elapsed().as_secs_f64());
             local = done.step - offset;
@@ -557,10 +563,13 @@ fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, RunError> {
     serde_json::from_value(value).map_err(|error| RunError::Data(format!("{REPORT_PARTS}: {error}")))
 }
 
-fn interrupted(outcome: Outcome, step: u64) -> Result<(), RunError> {
+fn interrupted(outcome: Outcome, step: u64, dir: &RunDir) -> Result<(), RunError> {
     match outcome {
         Outcome::Finished => Ok(()),
-        Outcome::Interrupted(interruption) => Err(RunError::Interrupted(Interrupted { interruption, step })),
+        Outcome::Interrupted(interruption) => Err(RunError::Interrupted {
+            interrupted: Interrupted { interruption, step },
+            run_dir: dir.path().to_owned(),
+        }),
     }
 }
 

@@ -22,10 +22,10 @@ pub(crate) struct Args {
     /// Folder to write; made if it does not exist.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// cls or mean [default: the model's].
+    /// cls or mean (default: the model's).
     #[arg(long, value_name = "NAME")]
     pooling: Option<Pooling>,
-    /// Longest text in tokens [default: the model's].
+    /// Longest text in tokens (default: the model's).
     #[arg(long, value_name = "N", value_parser = super::length)]
     max_len: Option<usize>,
     /// State that vectors are scaled to unit length.

@@ -79,3 +79,81 @@ fn a_run_leaves_a_result_that_report_reads() {
     let error = failure(&mut train(), 2);
     assert!(error.contains("already holds a run"), "{error}");
 }
+
+/// Waits until a file of a running command has at least this many lines.
+#[cfg(unix)]
+fn wait_for_lines(path: &std::path::Path, lines: usize, child: &mut std::process::Child) {
+    for _ in 0..6_000 {
+        let found = std::fs::read_to_string(path).map_or(0, |text| text.lines().count());
+        if found >= lines {
+            return;
+        }
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the command ended early"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    panic!("{} never had {lines} lines", path.display());
+}
+
+/// Exit codes 130 and 143, each with a checkpoint that the next start continues from.
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_the_run_after_saving() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let metrics = run.join("metrics.jsonl");
+    let newest = || {
+        let mut names: Vec<_> = std::fs::read_dir(run.join("checkpoints"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names.pop().unwrap()
+    };
+    let small = [
+        "pocket.hidden=32",
+        "pocket.layers=1",
+        "pocket.heads=2",
+        "pretrain.epochs=10000",
+        "pretrain.patience=10000",
+    ];
+    let interrupt = |arguments: &[String], signal: &str, lines: usize| {
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin!("asterism"))
+            .args(["train", "star-down", "--quiet"])
+            .args(arguments)
+            .spawn()
+            .unwrap();
+        wait_for_lines(&metrics, lines, &mut child);
+        let id = child.id().to_string();
+        assert!(
+            std::process::Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        child.wait().unwrap().code()
+    };
+    let out = run.display().to_string();
+    let mut start = vec![
+        "--out".to_owned(),
+        out.clone(),
+        "--stages".into(),
+        "pretrain".into(),
+    ];
+    start.extend(
+        small
+            .iter()
+            .flat_map(|set| ["--set".to_owned(), (*set).to_owned()]),
+    );
+    assert_eq!(interrupt(&start, "-INT", 3), Some(130));
+    let first = newest();
+    let lines = std::fs::read_to_string(&metrics).unwrap().lines().count();
+    assert_eq!(
+        interrupt(&["--resume".to_owned(), out], "-TERM", lines + 3),
+        Some(143)
+    );
+    assert!(newest() > first, "{first}");
+}
