@@ -23,7 +23,11 @@ fn minilm() -> BertConfig {
 
 fn rows(batch: usize, length: usize) -> Vec<Vec<u32>> {
     (0..batch)
-        .map(|row| (0..length).map(|at| 1000 + ((row * 131 + at * 17) % 20_000) as u32).collect())
+        .map(|row| {
+            (0..length)
+                .map(|at| 1000 + ((row * 131 + at * 17) % 20_000) as u32)
+                .collect()
+        })
         .collect()
 }
 
@@ -35,24 +39,32 @@ fn encoder(c: &mut Criterion) {
     group.sample_size(10);
     for (batch, length) in [(64, 16), (64, 32)] {
         let tokens = TokenBatch::new(&rows(batch, length), 0, &device).unwrap();
-        group.bench_function(BenchmarkId::new("forward", format!("{batch}x{length}")), |b| {
-            b.iter(|| {
-                let pooled = SentenceEncoder::pool(&model, Pooling::Mean, black_box(&tokens)).unwrap();
-                pooled.sum().into_scalar::<f32>()
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new("forward", format!("{batch}x{length}")),
+            |b| {
+                b.iter(|| {
+                    let pooled =
+                        SentenceEncoder::pool(&model, Pooling::Mean, black_box(&tokens)).unwrap();
+                    pooled.sum().into_scalar::<f32>()
+                });
+            },
+        );
         let device = device.clone().autodiff();
         let tokens = TokenBatch::new(&rows(batch, length), 0, &device).unwrap();
         let mut optimizer = AdamW::new(AdamWConfig::default()).unwrap();
         let mut trained = Some(model.clone().train());
-        group.bench_function(BenchmarkId::new("training_step", format!("{batch}x{length}")), |b| {
-            b.iter(|| {
-                let model = trained.take().unwrap();
-                let pooled = SentenceEncoder::pool(&model, Pooling::Mean, black_box(&tokens)).unwrap();
-                let mut grads = pooled.powi_scalar(2).mean().backward();
-                trained = Some(optimizer.step(1e-5, model, &mut grads, 1.0).unwrap());
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new("training_step", format!("{batch}x{length}")),
+            |b| {
+                b.iter(|| {
+                    let model = trained.take().unwrap();
+                    let pooled =
+                        SentenceEncoder::pool(&model, Pooling::Mean, black_box(&tokens)).unwrap();
+                    let mut grads = pooled.powi_scalar(2).mean().backward();
+                    trained = Some(optimizer.step(1e-5, model, &mut grads, 1.0).unwrap());
+                });
+            },
+        );
     }
     group.finish();
 }

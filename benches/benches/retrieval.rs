@@ -34,9 +34,14 @@ fn neighbours(c: &mut Criterion) {
     for (rows, dim, k) in [(2_400, 128, 40), (8_954, 384, 120)] {
         let data = TensorData::new(vectors(rows, dim, 64), [rows, dim]);
         let bank = Tensor::<2>::from_data(data, &Device::flex());
-        group.bench_function(BenchmarkId::from_parameter(format!("{rows}x{dim}/k={k}")), |b| {
-            b.iter(|| nearest_neighbours(black_box(bank.clone()), &NeighbourParams::new(k)).unwrap());
-        });
+        group.bench_function(
+            BenchmarkId::from_parameter(format!("{rows}x{dim}/k={k}")),
+            |b| {
+                b.iter(|| {
+                    nearest_neighbours(black_box(bank.clone()), &NeighbourParams::new(k)).unwrap()
+                });
+            },
+        );
     }
     group.finish();
 }
@@ -47,9 +52,18 @@ fn kmeans(c: &mut Criterion) {
     for (rows, dim, k) in [(1_031, 384, 64), (2_250, 384, 150)] {
         let data = vectors(rows, dim, k);
         let points = ArrayView2::from_shape((rows, dim), &data).unwrap();
-        group.bench_function(BenchmarkId::from_parameter(format!("{rows}x{dim}/k={k}/n_init=20")), |b| {
-            b.iter(|| KMeansParams::new(k).n_init(20).seed(0).fit(black_box(points)).unwrap());
-        });
+        group.bench_function(
+            BenchmarkId::from_parameter(format!("{rows}x{dim}/k={k}/n_init=20")),
+            |b| {
+                b.iter(|| {
+                    KMeansParams::new(k)
+                        .n_init(20)
+                        .seed(0)
+                        .fit(black_box(points))
+                        .unwrap()
+                });
+            },
+        );
     }
     group.finish();
 }

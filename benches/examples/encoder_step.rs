@@ -19,9 +19,15 @@ use training::{AdamW, AdamWConfig};
 fn main() -> Result<(), Box<dyn Error>> {
     kernels::tune_allocator();
     let mut args = std::env::args().skip(1);
-    let model = args.next().ok_or("usage: encoder_step MODEL_DIR [batch] [length] [runs] [dropout]")?;
+    let model = args
+        .next()
+        .ok_or("usage: encoder_step MODEL_DIR [batch] [length] [runs] [dropout]")?;
     let mut number = |default: f64| args.next().map_or(Ok(default), |text| text.parse::<f64>());
-    let (batch, length, runs) = (number(64.0)? as usize, number(32.0)? as usize, number(7.0)? as usize);
+    let (batch, length, runs) = (
+        number(64.0)? as usize,
+        number(32.0)? as usize,
+        number(7.0)? as usize,
+    );
     let dropout = number(0.0)?;
 
     let device = Device::flex();
@@ -32,7 +38,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let encoder = SentenceEncoder::load(Path::new(&model), &options, &device)?;
     // The same ids as the PyTorch side: a fixed pattern over the ordinary vocabulary.
     let rows: Vec<Vec<u32>> = (0..batch)
-        .map(|row| (0..length).map(|at| 1000 + ((row * 131 + at * 17) % 20_000) as u32).collect())
+        .map(|row| {
+            (0..length)
+                .map(|at| 1000 + ((row * 131 + at * 17) % 20_000) as u32)
+                .collect()
+        })
         .collect();
 
     let inference = encoder.bert.valid();

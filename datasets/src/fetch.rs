@@ -242,7 +242,11 @@ fn is_safe_relative(path: &str) -> bool {
 /// `$ASTERISM_DATA`, else `$XDG_CACHE_HOME/asterism/data`, else `~/.cache/asterism/data`, else
 /// `asterism-data` in the working directory.
 pub fn default_cache_dir() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     variable("ASTERISM_DATA")
         .or_else(|| variable("XDG_CACHE_HOME").map(|cache| cache.join("asterism/data")))
         .or_else(|| variable("HOME").map(|home| home.join(".cache/asterism/data")))

@@ -22,7 +22,7 @@ pub struct Common {
     /// Model directory, or `pocket`.
     #[arg(long, value_name = "DIR|pocket")]
     pub model: Option<String>,
-    /// flex, ndarray, wgpu[:i], cuda[:i] or auto.
+    /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
     #[arg(long, value_name = "D")]
     pub device: Option<String>,
     /// Seeds, separated by commas.
@@ -53,6 +53,19 @@ pub fn fresh_run_dir(base: &Path, name: &str) -> PathBuf {
         .unwrap_or_else(|| base.join(name))
 }
 
+/// Sets miette up to print a message once and unbroken: messages name their causes already, and a
+/// wrapped path cannot be copied. A hook that was set before stays.
+pub fn show_plainly() {
+    let _ = miette::set_hook(Box::new(|_| {
+        Box::new(
+            miette::MietteHandlerOpts::new()
+                .without_cause_chain()
+                .wrap_lines(false)
+                .build(),
+        )
+    }));
+}
+
 /// Prints an error the way a person can use it and turns it into the exit code.
 pub fn conclude(outcome: Result<(), RunError>) -> ExitCode {
     match outcome {
@@ -64,6 +77,7 @@ pub fn conclude(outcome: Result<(), RunError>) -> ExitCode {
             let _ = miette::set_hook(Box::new(|_| {
                 Box::new(miette::MietteHandlerOpts::new().wrap_lines(false).build())
             }));
+            show_plainly();
             eprintln!("{:?}", miette::Report::new(error));
             ExitCode::from(code)
         }

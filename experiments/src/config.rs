@@ -39,23 +39,29 @@ pub fn resolve<T: Serialize + DeserializeOwned>(
             path: path.to_owned(),
             message: error.to_string(),
         })?;
-        let given: Table = text.parse().map_err(|error: toml::de::Error| RunError::File {
-            path: path.to_owned(),
-            message: error.to_string(),
-        })?;
+        let given: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| RunError::File {
+                path: path.to_owned(),
+                message: error.to_string(),
+            })?;
         merge(&mut table, given, "", &path.display().to_string())?;
     }
     for assignment in assignments {
-        let (key, value) = assignment.split_once('=').ok_or_else(|| {
-            RunError::Config(format!("--set {assignment}: expected key=value"))
-        })?;
-        let nested = key
-            .trim()
-            .split('.')
-            .rev()
-            .fold(parse_value(value.trim()), |inner, part| {
-                Value::Table(Table::from_iter([(part.to_owned(), inner)]))
-            });
+        let (key, value) = assignment
+            .split_once('=')
+            .ok_or_else(|| RunError::Config(format!("--set {assignment}: expected key=value")))?;
+        let path: Vec<&str> = key.trim().split('.').collect();
+        let value = match (find(&table, &path), parse_value(value.trim())) {
+            // Text that happens to look like a number or a date, such as a folder named 2024-05-01.
+            (Some(Value::String(_)), parsed) if is_bare_scalar(&parsed) => {
+                Value::String(value.trim().to_owned())
+            }
+            (_, parsed) => parsed,
+        };
+        let nested = path.iter().rev().fold(value, |inner, part| {
+            Value::Table(Table::from_iter([((*part).to_owned(), inner)]))
+        });
         if let Value::Table(given) = nested {
             merge(&mut table, given, "", &format!("--set {assignment}"))?;
         }
@@ -70,7 +76,11 @@ pub fn resolve<T: Serialize + DeserializeOwned>(
 /// # Errors
 ///
 /// [`RunError::Config`].
-pub fn overlay<T: Serialize + DeserializeOwned>(defaults: &T, given: Table, origin: &str) -> Result<T, RunError> {
+pub fn overlay<T: Serialize + DeserializeOwned>(
+    defaults: &T,
+    given: Table,
+    origin: &str,
+) -> Result<T, RunError> {
     let mut table = to_table(defaults)?;
     merge(&mut table, given, "", origin)?;
     Value::Table(table)
@@ -104,6 +114,23 @@ fn parse_value(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
+/// The value at a dotted key.
+fn find<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Value> {
+    let (first, rest) = path.split_first()?;
+    match (table.get(*first)?, rest) {
+        (value, []) => Some(value),
+        (Value::Table(inner), rest) => find(inner, rest),
+        _ => None,
+    }
+}
+
+fn is_bare_scalar(value: &Value) -> bool {
+    matches!(
+        value,
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_)
+    )
+}
+
 fn merge(base: &mut Table, given: Table, prefix: &str, origin: &str) -> Result<(), RunError> {
     for (key, value) in given {
         let path = format!("{prefix}{key}");
@@ -116,7 +143,9 @@ fn merge(base: &mut Table, given: Table, prefix: &str, origin: &str) -> Result<(
             }
             (old, new) => {
                 *old = coerce(old, new).map_err(|(expected, found)| {
-                    RunError::Config(format!("{origin}: {path}: expected {expected}, found {found}"))
+                    RunError::Config(format!(
+                        "{origin}: {path}: expected {expected}, found {found}"
+                    ))
                 })?;
             }
         }
@@ -138,7 +167,9 @@ fn unknown(key: &str, known: &[String], origin: &str) -> RunError {
     let nearest = known
         .iter()
         .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
-    let hint = nearest.map_or_else(String::new, |nearest| format!("; did you mean `{nearest}`?"));
+    let hint = nearest.map_or_else(String::new, |nearest| {
+        format!("; did you mean `{nearest}`?")
+    });
     RunError::Config(format!("{origin}: unknown key `{key}`{hint}"))
 }
 
@@ -149,7 +180,10 @@ fn coerce(old: &Value, new: Value) -> Result<Value, (String, String)> {
         (Value::String(_), Value::Float(number)) => Ok(Value::String(number.to_string())),
         (Value::Array(_), Value::Integer(_)) => Ok(Value::Array(vec![new])),
         _ if old.same_type(&new) => Ok(new),
-        _ => Err((old.type_str().to_owned(), format!("{} {new}", new.type_str()))),
+        _ => Err((
+            old.type_str().to_owned(),
+            format!("{} {new}", new.type_str()),
+        )),
     }
 }
 
@@ -176,7 +210,10 @@ mod tests {
         Outer {
             name: "a".into(),
             seeds: vec![0],
-            train: Inner { epochs: 3, rate: 0.5 },
+            train: Inner {
+                epochs: 3,
+                rate: 0.5,
+            },
         }
     }
 
@@ -185,10 +222,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         std::fs::write(&file, "name = \"b\"\n[train]\nepochs = 5\nrate = 1\n").unwrap();
-        let sets = ["train.epochs=7".to_owned(), "seeds=[1, 2]".to_owned(), "name=c d".to_owned()];
+        let sets = [
+            "train.epochs=7".to_owned(),
+            "seeds=[1, 2]".to_owned(),
+            "name=c d".to_owned(),
+        ];
         let got = resolve(&defaults(), Some(&file), &sets).unwrap();
-        assert_eq!(got.train, Inner { epochs: 7, rate: 1.0 });
+        assert_eq!(
+            got.train,
+            Inner {
+                epochs: 7,
+                rate: 1.0
+            }
+        );
         assert_eq!((got.seeds, got.name.as_str()), (vec![1, 2], "c d"));
+    }
+
+    #[test]
+    fn text_stays_as_it_was_written() {
+        for text in ["1e3", "0x10", "2024-05-01", "true", "007", "a = b", "1.50"] {
+            let got = resolve(&defaults(), None, &[format!("name={text}")]).unwrap();
+            assert_eq!(got.name, text);
+        }
+        let got = resolve(&defaults(), None, &["name=\"1e3\"".to_owned()]).unwrap();
+        assert_eq!(got.name, "1e3");
     }
 
     #[test]
@@ -198,15 +255,26 @@ mod tests {
             ("sedes=1", "seeds"),
             ("train.rate.x=1", "train.rate"),
         ] {
-            let error = resolve(&defaults(), None, &[set.to_owned()]).unwrap_err().to_string();
+            let error = resolve(&defaults(), None, &[set.to_owned()])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(hint), "{error}");
         }
     }
 
     #[test]
     fn other_types_and_broken_files_are_refused() {
-        for set in ["train.epochs=fast", "train.epochs=-1", "name=[1]", "train=3", "epochs"] {
-            assert!(resolve(&defaults(), None, &[set.to_owned()]).is_err(), "{set}");
+        for set in [
+            "train.epochs=fast",
+            "train.epochs=-1",
+            "name=[1]",
+            "train=3",
+            "epochs",
+        ] {
+            assert!(
+                resolve(&defaults(), None, &[set.to_owned()]).is_err(),
+                "{set}"
+            );
         }
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");

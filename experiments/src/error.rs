@@ -72,10 +72,11 @@ impl RunError {
         match self {
             Self::Interrupted { interrupted, .. } => interrupted.exit_code() as u8,
             Self::Training(error) if !is_file_problem(error) => match error {
-                training::Error::Step { source, .. } => source
-                    .downcast_ref::<Self>()
-                    .map_or(1, Self::exit_code),
-                training::Error::NotFiniteLoss { .. } | training::Error::NotFiniteGradient { .. } => 1,
+                training::Error::Step { source, .. } => {
+                    source.downcast_ref::<Self>().map_or(1, Self::exit_code)
+                }
+                training::Error::NotFiniteLoss { .. }
+                | training::Error::NotFiniteGradient { .. } => 1,
                 _ => 2,
             },
             Self::Loss(_) | Self::Queue(_) | Self::Clustering(_) | Self::Metrics(_) => 1,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use datasets::FetchError;
 use experiments::error::RunError;
-use miette::{Diagnostic, MietteHandlerOpts};
+use miette::Diagnostic;
 use thiserror::Error;
 
 /// Error of a command.
@@ -173,16 +173,7 @@ pub(crate) fn conclude(outcome: Result<(), CliError>) -> ExitCode {
         }
         Err(error) => {
             let code = error.exit_code();
-            // Messages name their causes already, and a wrapped path cannot be copied. A hook that
-            // was set before stays; there is none.
-            let _ = miette::set_hook(Box::new(|_| {
-                Box::new(
-                    MietteHandlerOpts::new()
-                        .without_cause_chain()
-                        .wrap_lines(false)
-                        .build(),
-                )
-            }));
+            experiments::cli::show_plainly();
             eprintln!("{:?}", miette::Report::new(error));
             ExitCode::from(code)
         }

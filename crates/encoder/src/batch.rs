@@ -33,7 +33,11 @@ impl TokenBatch {
     /// assert_eq!((batch.batch, batch.width, batch.padded), (2, 3, true));
     /// # }
     /// ```
-    pub fn new<R: AsRef<[u32]>>(rows: &[R], pad: u32, device: &Device) -> Result<Self, EncoderError> {
+    pub fn new<R: AsRef<[u32]>>(
+        rows: &[R],
+        pad: u32,
+        device: &Device,
+    ) -> Result<Self, EncoderError> {
         let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
         if width == 0 || rows.iter().any(|row| row.as_ref().is_empty()) {
             return Err(EncoderError::Shape {
@@ -57,7 +61,11 @@ impl TokenBatch {
         let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows.len(), width]), &plain);
         Ok(Self {
             ids: Tensor::from_data(TensorData::new(ids, [rows.len() * width]), device),
-            mask: if device.is_autodiff() { mask.autodiff() } else { mask },
+            mask: if device.is_autodiff() {
+                mask.autodiff()
+            } else {
+                mask
+            },
             padded,
             batch: rows.len(),
             width,

@@ -92,7 +92,10 @@ impl BertConfig {
             other: Map::from_iter([
                 ("model_type".to_owned(), Value::from("bert")),
                 ("architectures".to_owned(), Value::from(vec!["BertModel"])),
-                ("position_embedding_type".to_owned(), Value::from("absolute")),
+                (
+                    "position_embedding_type".to_owned(),
+                    Value::from("absolute"),
+                ),
             ]),
         }
     }
@@ -133,7 +136,11 @@ impl BertConfig {
             ("num_hidden_layers", self.num_hidden_layers, 1_000),
             ("num_attention_heads", self.num_attention_heads, 65_536),
             ("intermediate_size", self.intermediate_size, 1_000_000),
-            ("max_position_embeddings", self.max_position_embeddings, 1_000_000),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                1_000_000,
+            ),
             ("type_vocab_size", self.type_vocab_size, 1_000_000),
         ] {
             if value == 0 || value > limit {
@@ -152,7 +159,10 @@ impl BertConfig {
         }
         for (field, value) in [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
-            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+            (
+                "attention_probs_dropout_prob",
+                self.attention_probs_dropout_prob,
+            ),
         ] {
             if !(0.0..1.0).contains(&value) {
                 return fail(field, value.to_string(), "at least 0, below 1");
@@ -167,14 +177,21 @@ impl BertConfig {
             }
         }
         if self.pad_token_id as usize >= self.vocab_size {
-            return fail("pad_token_id", self.pad_token_id.to_string(), "below vocab_size");
+            return fail(
+                "pad_token_id",
+                self.pad_token_id.to_string(),
+                "below vocab_size",
+            );
         }
         if let Some(kind) = self.other.get("model_type").and_then(Value::as_str)
             && kind != "bert"
         {
             return fail("model_type", kind.to_owned(), "bert");
         }
-        if let Some(kind) = self.other.get("position_embedding_type").and_then(Value::as_str)
+        if let Some(kind) = self
+            .other
+            .get("position_embedding_type")
+            .and_then(Value::as_str)
             && kind != "absolute"
         {
             return fail("position_embedding_type", kind.to_owned(), "absolute");
@@ -205,7 +222,9 @@ mod tests {
             ("num_attention_heads", |c| c.num_attention_heads = 3),
             ("hidden_act", |c| c.hidden_act = "relu".into()),
             ("hidden_dropout_prob", |c| c.hidden_dropout_prob = 1.0),
-            ("attention_probs_dropout_prob", |c| c.attention_probs_dropout_prob = f64::NAN),
+            ("attention_probs_dropout_prob", |c| {
+                c.attention_probs_dropout_prob = f64::NAN
+            }),
             ("layer_norm_eps", |c| c.layer_norm_eps = -1.0),
             ("pad_token_id", |c| c.pad_token_id = 100),
         ];
@@ -222,7 +241,8 @@ mod tests {
         let text = r#"{"architectures":["BertModel"],"vocab_size":10,"hidden_size":4,"num_hidden_layers":1,
             "num_attention_heads":2,"intermediate_size":8,"max_position_embeddings":16,"use_cache":true}"#;
         let config: BertConfig = serde_json::from_str(text).unwrap();
-        let again: BertConfig = serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
+        let again: BertConfig =
+            serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
         assert_eq!(config, again);
         assert_eq!(again.other["use_cache"], Value::from(true));
     }

@@ -49,6 +49,8 @@ pub struct LoadOptions {
 /// Files of a model directory that are kept to be written back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Carried {
+    /// `config.json` as it was read, with what it said: written back unless something changed.
+    pub(crate) config: Option<(Vec<u8>, BertConfig)>,
     pub(crate) tokenizer_json: Option<Vec<u8>>,
     pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
     pub(crate) position_ids: Option<usize>,
@@ -75,6 +77,9 @@ impl SentenceEncoder {
     pub fn load(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, EncoderError> {
         let config_path = dir.join("config.json");
         let mut config = BertConfig::from_file(&config_path)?;
+        let config_json =
+            std::fs::read(&config_path).map_err(EncoderError::io("read", &config_path))?;
+        let as_read = (config_json, config.clone());
         if let Some(rate) = options.dropout {
             config = config.with_dropout(rate);
             config.check("options")?;
@@ -86,7 +91,10 @@ impl SentenceEncoder {
                 origin: config_path.display().to_string(),
                 field: "vocab_size",
                 found: config.vocab_size.to_string(),
-                expected: format!("at least the {} entries of tokenizer.json", tokenizer.vocab_size()),
+                expected: format!(
+                    "at least the {} entries of tokenizer.json",
+                    tokenizer.vocab_size()
+                ),
             });
         }
         let layout = Layout::read(dir)?;
@@ -114,8 +122,10 @@ impl SentenceEncoder {
         import.finish(&weights_path)?;
 
         let mut carried = Carried {
+            config: Some(as_read),
             tokenizer_json: Some(
-                std::fs::read(&tokenizer_path).map_err(EncoderError::io("read", &tokenizer_path))?,
+                std::fs::read(&tokenizer_path)
+                    .map_err(EncoderError::io("read", &tokenizer_path))?,
             ),
             files: BTreeMap::new(),
             position_ids: weights::position_ids(&weights_path)?,
@@ -154,15 +164,25 @@ impl SentenceEncoder {
                     origin: dir.display().to_string(),
                     field: "pooling",
                     found: other.to_string(),
-                    expected: "cls or mean, the poolings the sentence-transformers layout can express".to_owned(),
+                    expected:
+                        "cls or mean, the poolings the sentence-transformers layout can express"
+                            .to_owned(),
                 });
             }
         };
         std::fs::create_dir_all(dir.join("1_Pooling")).map_err(EncoderError::io("create", dir))?;
-        write_json(&dir.join("config.json"), &serde_json::to_value(&self.config).map_err(|error| EncoderError::Json {
-            path: dir.join("config.json"),
-            message: error.to_string(),
-        })?)?;
+        let config_path = dir.join("config.json");
+        match &self.carried.config {
+            Some((bytes, config)) if *config == self.config => write_file(&config_path, bytes)?,
+            _ => {
+                let value =
+                    serde_json::to_value(&self.config).map_err(|error| EncoderError::Json {
+                        path: config_path.clone(),
+                        message: error.to_string(),
+                    })?;
+                write_json(&config_path, &value)?;
+            }
+        }
         let mut export = Export::default();
         export.add(&self.bert);
         if let Some(head) = &self.mlm_head {
@@ -185,7 +205,10 @@ impl SentenceEncoder {
         )?;
         match &self.carried.tokenizer_json {
             Some(bytes) => write_file(&dir.join("tokenizer.json"), bytes)?,
-            None => write_file(&dir.join("tokenizer.json"), self.tokenizer.to_json()?.as_bytes())?,
+            None => write_file(
+                &dir.join("tokenizer.json"),
+                self.tokenizer.to_json()?.as_bytes(),
+            )?,
         }
         for (name, bytes) in &self.carried.files {
             write_file(&dir.join(name), bytes)?;
@@ -206,7 +229,8 @@ impl SentenceEncoder {
         ];
         if self.normalize {
             modules.push(json!({"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}));
-            std::fs::create_dir_all(dir.join("2_Normalize")).map_err(EncoderError::io("create", dir))?;
+            std::fs::create_dir_all(dir.join("2_Normalize"))
+                .map_err(EncoderError::io("create", dir))?;
         }
         write_json(&dir.join("modules.json"), &Value::from(modules))?;
         write_json(
@@ -222,10 +246,17 @@ impl SentenceEncoder {
             &json!({"max_seq_length": self.max_len, "do_lower_case": false}),
         )?;
         if !self.extension.json.is_empty() {
-            write_json(&dir.join("asterism.json"), &Value::Object(self.extension.json.clone()))?;
+            write_json(
+                &dir.join("asterism.json"),
+                &Value::Object(self.extension.json.clone()),
+            )?;
         }
         if !self.extension.tensors.is_empty() {
-            weights::write_safetensors(&dir.join("asterism.safetensors"), &self.extension.tensors, None)?;
+            weights::write_safetensors(
+                &dir.join("asterism.safetensors"),
+                &self.extension.tensors,
+                None,
+            )?;
         }
         Ok(())
     }
@@ -238,7 +269,10 @@ impl SentenceEncoder {
     pub fn weights_hash(dir: &Path) -> Result<String, EncoderError> {
         let path = dir.join("model.safetensors");
         let bytes = std::fs::read(&path).map_err(EncoderError::io("read", &path))?;
-        Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect())
     }
 }
 
@@ -272,8 +306,14 @@ impl Layout {
                 "Normalize" => layout.normalize = true,
                 "Pooling" => {
                     let folder = Path::new(text("path"));
-                    if !folder.components().all(|part| matches!(part, Component::Normal(_))) {
-                        return Err(invalid(format!("path `{}` leaves the directory", text("path"))));
+                    if !folder
+                        .components()
+                        .all(|part| matches!(part, Component::Normal(_)))
+                    {
+                        return Err(invalid(format!(
+                            "path `{}` leaves the directory",
+                            text("path")
+                        )));
                     }
                     layout.pooling = Some(read_pooling(&dir.join(folder).join("config.json"))?);
                 }
@@ -306,7 +346,9 @@ fn read_pooling(path: &Path) -> Result<Pooling, EncoderError> {
         return match mode {
             "cls" => Ok(Pooling::Cls),
             "mean" => Ok(Pooling::Mean),
-            other => Err(invalid(format!("pooling_mode `{other}`, expected cls or mean"))),
+            other => Err(invalid(format!(
+                "pooling_mode `{other}`, expected cls or mean"
+            ))),
         };
     }
     let on: Vec<&str> = config

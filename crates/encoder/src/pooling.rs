@@ -69,7 +69,9 @@ impl Pooling {
                     found: self.to_string(),
                     expected: "a checkpoint with pooler.dense weights".to_owned(),
                 })?;
-                pooler.forward(first_token(states.last.clone(), batch)).tanh()
+                pooler
+                    .forward(first_token(states.last.clone(), batch))
+                    .tanh()
             }
             Self::Mean => masked_mean(states.last.clone(), batch),
             Self::AvgTop2 => masked_mean(

@@ -107,7 +107,11 @@ impl SentenceEncoder {
     /// # Errors
     ///
     /// The batch is too wide, or the pooling needs a pooler that is not there.
-    pub fn pool(bert: &BertModel, pooling: Pooling, batch: &TokenBatch) -> Result<Tensor<2>, EncoderError> {
+    pub fn pool(
+        bert: &BertModel,
+        pooling: Pooling,
+        batch: &TokenBatch,
+    ) -> Result<Tensor<2>, EncoderError> {
         let states = bert.forward(batch)?;
         pooling.forward(&states, batch, bert.pooler.as_ref())
     }
@@ -117,7 +121,11 @@ impl SentenceEncoder {
     /// # Errors
     ///
     /// A text cannot be tokenised, or the model refuses a batch.
-    pub fn encode<S: AsRef<str>>(&self, texts: &[S], batch_size: usize) -> Result<Embeddings, EncoderError> {
+    pub fn encode<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        batch_size: usize,
+    ) -> Result<Embeddings, EncoderError> {
         let ids = self.tokenizer.encode(texts, self.max_len)?;
         let bert = self.bert.valid();
         encode_ids(
@@ -150,12 +158,7 @@ pub fn encode_ids<R: AsRef<[u32]>>(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Embeddings, EncoderError> {
     let dim = bert.hidden_size();
-    let device = bert
-        .devices()
-        .first()
-        .cloned()
-        .unwrap_or_default()
-        .inner();
+    let device = bert.devices().first().cloned().unwrap_or_default().inner();
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(ids[*index].as_ref().len()));
     let mut values = vec![0.0; ids.len() * dim];
@@ -164,9 +167,16 @@ pub fn encode_ids<R: AsRef<[u32]>>(
         let rows: Vec<&[u32]> = chunk.iter().map(|index| ids[*index].as_ref()).collect();
         let batch = TokenBatch::new(&rows, pad, &device)?;
         let vectors = SentenceEncoder::pool(bert, pooling, &batch)?;
-        let vectors = if normalize { unit_rows(vectors) } else { vectors };
+        let vectors = if normalize {
+            unit_rows(vectors)
+        } else {
+            vectors
+        };
         let data = vectors.into_data();
-        for (index, row) in chunk.iter().zip(data.iter::<f32>().collect::<Vec<_>>().chunks(dim)) {
+        for (index, row) in chunk
+            .iter()
+            .zip(data.iter::<f32>().collect::<Vec<_>>().chunks(dim))
+        {
             values[index * dim..(index + 1) * dim].copy_from_slice(row);
         }
         done += chunk.len();

@@ -1,14 +1,19 @@
 //! Text to token ids, through the `tokenizers` library.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
+use std::sync::Once;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{AddedToken, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    AddedToken, Tokenizer, TruncationDirection, TruncationParams, TruncationStrategy,
+};
 
 use crate::error::EncoderError;
 
@@ -32,6 +37,8 @@ pub struct TextTokenizer {
     mask: Option<u32>,
     special: BTreeSet<u32>,
     vocab_size: usize,
+    /// The library's tokenizer set to the last length asked for: setting it copies the vocabulary.
+    truncating: Arc<Mutex<Option<(usize, Arc<Tokenizer>)>>>,
 }
 
 impl TextTokenizer {
@@ -69,7 +76,9 @@ impl TextTokenizer {
         let inner = guarded(|| {
             let mut inner = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
             inner.with_padding(None);
-            inner.with_truncation(None).map_err(|error| error.to_string())?;
+            inner
+                .with_truncation(None)
+                .map_err(|error| error.to_string())?;
             inner
                 .encode_fast("Probe text: naïve 12 ##x \u{4eca}\u{5929}.", true)
                 .map_err(|error| error.to_string())?;
@@ -152,6 +161,7 @@ impl TextTokenizer {
             mask,
             special,
             vocab_size,
+            truncating: Arc::default(),
         })
     }
 
@@ -173,18 +183,7 @@ impl TextTokenizer {
                 expected: "at least 3 ([CLS], one piece, [SEP])".to_owned(),
             });
         }
-        let mut inner = self.inner.clone();
-        inner
-            .with_truncation(Some(TruncationParams {
-                direction: TruncationDirection::Right,
-                max_length: max_len,
-                strategy: TruncationStrategy::LongestFirst,
-                stride: 0,
-            }))
-            .map_err(|error| EncoderError::Tokenize {
-                index: 0,
-                message: error.to_string(),
-            })?;
+        let inner = self.truncated(max_len)?;
         texts
             .iter()
             .enumerate()
@@ -198,6 +197,33 @@ impl TextTokenizer {
                 .map_err(|message| EncoderError::Tokenize { index, message })
             })
             .collect()
+    }
+
+    fn truncated(&self, max_len: usize) -> Result<Arc<Tokenizer>, EncoderError> {
+        let mut cached = self
+            .truncating
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((length, inner)) = cached.as_ref()
+            && *length == max_len
+        {
+            return Ok(Arc::clone(inner));
+        }
+        let mut inner = self.inner.clone();
+        inner
+            .with_truncation(Some(TruncationParams {
+                direction: TruncationDirection::Right,
+                max_length: max_len,
+                strategy: TruncationStrategy::LongestFirst,
+                stride: 0,
+            }))
+            .map_err(|error| EncoderError::Tokenize {
+                index: 0,
+                message: error.to_string(),
+            })?;
+        let inner = Arc::new(inner);
+        *cached = Some((max_len, Arc::clone(&inner)));
+        Ok(inner)
     }
 
     /// Id of the padding token.
@@ -235,9 +261,30 @@ impl TextTokenizer {
     }
 }
 
-/// Runs `work` and turns a panic of the library into an error message.
+thread_local! {
+    /// Whether this thread is inside [`guarded`].
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` and turns a panic of the library into an error message. The message is all a user
+/// sees: the hook that prints panics stays silent for this thread meanwhile.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    static HOOK: Once = Once::new();
+    // Replacing the hook while unwinding would abort the program.
+    if !std::thread::panicking() {
+        HOOK.call_once(|| {
+            let previous = take_hook();
+            set_hook(Box::new(move |panic| {
+                if !GUARDED.get() {
+                    previous(panic);
+                }
+            }));
+        });
+    }
+    GUARDED.set(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    done.unwrap_or_else(|panic| {
         let message = panic
             .downcast_ref::<String>()
             .cloned()
@@ -274,7 +321,10 @@ mod tests {
         let t = tokenizer();
         let again = TextTokenizer::from_bytes(t.to_json().unwrap().as_bytes(), "again").unwrap();
         let texts = ["playing music ab", "[MASK] play"];
-        assert_eq!(t.encode(&texts, 16).unwrap(), again.encode(&texts, 16).unwrap());
+        assert_eq!(
+            t.encode(&texts, 16).unwrap(),
+            again.encode(&texts, 16).unwrap()
+        );
         assert_eq!(again.special_ids(), t.special_ids());
         assert_eq!(again.mask_id(), Some(4));
     }

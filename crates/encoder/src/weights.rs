@@ -13,12 +13,30 @@ use crate::error::EncoderError;
 /// the longer patterns come first because `output` and `layer_norm` mean something else inside
 /// `attention` and `embeddings` than directly in a layer.
 const NAMES: [(&str, &str); 12] = [
-    ("layers.*.attention.query", "encoder.layer.*.attention.self.query"),
-    ("layers.*.attention.key", "encoder.layer.*.attention.self.key"),
-    ("layers.*.attention.value", "encoder.layer.*.attention.self.value"),
-    ("layers.*.attention.output", "encoder.layer.*.attention.output.dense"),
-    ("layers.*.attention.layer_norm", "encoder.layer.*.attention.output.LayerNorm"),
-    ("layers.*.intermediate", "encoder.layer.*.intermediate.dense"),
+    (
+        "layers.*.attention.query",
+        "encoder.layer.*.attention.self.query",
+    ),
+    (
+        "layers.*.attention.key",
+        "encoder.layer.*.attention.self.key",
+    ),
+    (
+        "layers.*.attention.value",
+        "encoder.layer.*.attention.self.value",
+    ),
+    (
+        "layers.*.attention.output",
+        "encoder.layer.*.attention.output.dense",
+    ),
+    (
+        "layers.*.attention.layer_norm",
+        "encoder.layer.*.attention.output.LayerNorm",
+    ),
+    (
+        "layers.*.intermediate",
+        "encoder.layer.*.intermediate.dense",
+    ),
     ("layers.*.output", "encoder.layer.*.output.dense"),
     ("layers.*.layer_norm", "encoder.layer.*.output.LayerNorm"),
     ("embeddings.layer_norm", "embeddings.LayerNorm"),
@@ -98,11 +116,15 @@ pub fn read_safetensors(
         let data = view.data();
         let values: Vec<f32> = match view.dtype() {
             Dtype::F32 => chunks::<4>(data).map(f32::from_le_bytes).collect(),
-            Dtype::F64 => chunks::<8>(data).map(|b| f64::from_le_bytes(b) as f32).collect(),
+            Dtype::F64 => chunks::<8>(data)
+                .map(|b| f64::from_le_bytes(b) as f32)
+                .collect(),
             Dtype::BF16 => chunks::<2>(data)
                 .map(|b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16))
                 .collect(),
-            Dtype::F16 => chunks::<2>(data).map(|b| half_to_f32(u16::from_le_bytes(b))).collect(),
+            Dtype::F16 => chunks::<2>(data)
+                .map(|b| half_to_f32(u16::from_le_bytes(b)))
+                .collect(),
             // Position and type ids are buffers; whoever needs a float of that name will miss it.
             _ => continue,
         };
@@ -221,13 +243,16 @@ impl ModuleMapper for Filler<'_> {
             expected.reverse();
         }
         let Some(found) = self.import.tensors.remove(&name) else {
-            self.import.problems.push(format!("missing {name} {expected:?}"));
+            self.import
+                .problems
+                .push(format!("missing {name} {expected:?}"));
             return param;
         };
         if found.shape != expected {
-            self.import
-                .problems
-                .push(format!("{name}: expected {expected:?}, found {:?}", found.shape));
+            self.import.problems.push(format!(
+                "{name}: expected {expected:?}, found {:?}",
+                found.shape
+            ));
             return param;
         }
         let values = if transposed {
@@ -237,7 +262,11 @@ impl ModuleMapper for Filler<'_> {
         };
         param.map(|old| {
             let new = Tensor::<D>::from_data(TensorData::new(values, ours), &old.device().inner());
-            let new = if old.is_autodiff() { new.autodiff() } else { new };
+            let new = if old.is_autodiff() {
+                new.autodiff()
+            } else {
+                new
+            };
             new.set_require_grad(old.is_require_grad())
         })
     }
@@ -305,12 +334,19 @@ pub fn write_safetensors(
 ) -> Result<(), EncoderError> {
     let mut buffers: BTreeMap<&str, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
     for (name, tensor) in tensors {
-        let bytes = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = tensor
+            .values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         buffers.insert(name, (Dtype::F32, tensor.shape.clone(), bytes));
     }
     if let Some(count) = position_ids {
         let bytes = (0..count as i64).flat_map(i64::to_le_bytes).collect();
-        buffers.insert("embeddings.position_ids", (Dtype::I64, vec![1, count], bytes));
+        buffers.insert(
+            "embeddings.position_ids",
+            (Dtype::I64, vec![1, count], bytes),
+        );
     }
     let invalid = |error: safetensors::SafeTensorError| EncoderError::Safetensors {
         path: path.to_owned(),
@@ -334,7 +370,8 @@ pub(crate) fn position_ids(path: &Path) -> Result<Option<usize>, EncoderError> {
     // Only the header is needed; it is length-prefixed.
     let mut file = std::fs::File::open(path).map_err(EncoderError::io("read", path))?;
     let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(EncoderError::io("read", path))?;
+    file.read_exact(&mut length)
+        .map_err(EncoderError::io("read", path))?;
     let mut header = Vec::new();
     file.take(u64::from_le_bytes(length).min(100_000_000))
         .read_to_end(&mut header)
@@ -358,16 +395,40 @@ mod tests {
     #[test]
     fn names_map_to_the_checkpoint() {
         for (ours, theirs) in [
-            ("layers.3.attention.query.weight", "encoder.layer.3.attention.self.query.weight"),
-            ("layers.0.attention.output.bias", "encoder.layer.0.attention.output.dense.bias"),
-            ("layers.11.attention.layer_norm.weight", "encoder.layer.11.attention.output.LayerNorm.weight"),
-            ("layers.1.output.weight", "encoder.layer.1.output.dense.weight"),
-            ("layers.1.layer_norm.bias", "encoder.layer.1.output.LayerNorm.bias"),
-            ("embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight"),
-            ("embeddings.layer_norm.weight", "embeddings.LayerNorm.weight"),
+            (
+                "layers.3.attention.query.weight",
+                "encoder.layer.3.attention.self.query.weight",
+            ),
+            (
+                "layers.0.attention.output.bias",
+                "encoder.layer.0.attention.output.dense.bias",
+            ),
+            (
+                "layers.11.attention.layer_norm.weight",
+                "encoder.layer.11.attention.output.LayerNorm.weight",
+            ),
+            (
+                "layers.1.output.weight",
+                "encoder.layer.1.output.dense.weight",
+            ),
+            (
+                "layers.1.layer_norm.bias",
+                "encoder.layer.1.output.LayerNorm.bias",
+            ),
+            (
+                "embeddings.word_embeddings.weight",
+                "embeddings.word_embeddings.weight",
+            ),
+            (
+                "embeddings.layer_norm.weight",
+                "embeddings.LayerNorm.weight",
+            ),
             ("pooler.weight", "pooler.dense.weight"),
             ("transform.weight", "cls.predictions.transform.dense.weight"),
-            ("layer_norm.bias", "cls.predictions.transform.LayerNorm.bias"),
+            (
+                "layer_norm.bias",
+                "cls.predictions.transform.LayerNorm.bias",
+            ),
             ("bias", "cls.predictions.bias"),
         ] {
             assert_eq!(checkpoint_name(ours), theirs);

@@ -20,7 +20,12 @@ fn expected() -> Value {
 }
 
 fn floats(value: &Value) -> Vec<f32> {
-    value["data"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+    value["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap() as f32)
+        .collect()
 }
 
 fn load(device: &Device) -> SentenceEncoder {
@@ -32,12 +37,20 @@ fn load(device: &Device) -> SentenceEncoder {
 }
 
 fn texts(expected: &Value) -> Vec<String> {
-    expected["texts"].as_array().unwrap().iter().map(|t| t.as_str().unwrap().to_owned()).collect()
+    expected["texts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t.as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn worst(got: &[f32], want: &[f32]) -> f32 {
     assert_eq!(got.len(), want.len());
-    got.iter().zip(want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    got.iter()
+        .zip(want)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
 }
 
 #[test]
@@ -82,7 +95,11 @@ impl ModuleVisitor for Find<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(grad) = param.val().grad(self.grads) {
             let shape = grad.dims().to_vec();
-            self.found.push((self.path.join("."), shape, grad.into_data().iter::<f32>().collect()));
+            self.found.push((
+                self.path.join("."),
+                shape,
+                grad.into_data().iter::<f32>().collect(),
+            ));
         }
     }
 }
@@ -98,10 +115,18 @@ fn mlm_logits_and_gradients_agree() {
     let batch = TokenBatch::new(&ids, 0, &device).unwrap();
     let states = bert.forward(&batch).unwrap();
     let pooled = Pooling::Mean.forward(&states, &batch, None).unwrap();
-    let positions: Vec<(usize, usize)> = serde_json::from_value(expected["mlm_positions"].clone()).unwrap();
-    let flat: Vec<i32> = positions.iter().map(|(row, at)| (row * batch.width + at) as i32).collect();
+    let positions: Vec<(usize, usize)> =
+        serde_json::from_value(expected["mlm_positions"].clone()).unwrap();
+    let flat: Vec<i32> = positions
+        .iter()
+        .map(|(row, at)| (row * batch.width + at) as i32)
+        .collect();
     let selected = Tensor::<1, Int>::from_data(TensorData::new(flat, [positions.len()]), &device);
-    let logits = head.forward(states.last, selected, bert.embeddings.word_embeddings.weight.val());
+    let logits = head.forward(
+        states.last,
+        selected,
+        bert.embeddings.word_embeddings.weight.val(),
+    );
     let got: Vec<f32> = logits.clone().into_data().try_to_vec().unwrap();
     assert!(worst(&got, &floats(&expected["mlm_logits"])) <= 1e-5);
 
@@ -113,48 +138,109 @@ fn mlm_logits_and_gradients_agree() {
     assert!((value - want).abs() <= 1e-5 * want.abs(), "{value} {want}");
 
     let grads = loss.backward();
-    let mut find = Find { grads: &grads, path: Vec::new(), found: Vec::new() };
+    let mut find = Find {
+        grads: &grads,
+        path: Vec::new(),
+        found: Vec::new(),
+    };
     bert.visit(&mut find);
     head.visit(&mut find);
     let names = [
-        ("bert.embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight", false),
-        ("bert.embeddings.position_embeddings.weight", "embeddings.position_embeddings.weight", false),
-        ("bert.embeddings.LayerNorm.weight", "embeddings.layer_norm.weight", false),
-        ("bert.encoder.layer.0.attention.self.query.weight", "layers.0.attention.query.weight", true),
-        ("bert.encoder.layer.1.attention.self.value.bias", "layers.1.attention.value.bias", false),
-        ("bert.encoder.layer.2.attention.output.dense.weight", "layers.2.attention.output.weight", true),
-        ("bert.encoder.layer.0.attention.output.LayerNorm.bias", "layers.0.attention.layer_norm.bias", false),
-        ("bert.encoder.layer.1.intermediate.dense.weight", "layers.1.intermediate.weight", true),
-        ("bert.encoder.layer.2.output.LayerNorm.weight", "layers.2.layer_norm.weight", false),
-        ("cls.predictions.transform.dense.weight", "transform.weight", true),
+        (
+            "bert.embeddings.word_embeddings.weight",
+            "embeddings.word_embeddings.weight",
+            false,
+        ),
+        (
+            "bert.embeddings.position_embeddings.weight",
+            "embeddings.position_embeddings.weight",
+            false,
+        ),
+        (
+            "bert.embeddings.LayerNorm.weight",
+            "embeddings.layer_norm.weight",
+            false,
+        ),
+        (
+            "bert.encoder.layer.0.attention.self.query.weight",
+            "layers.0.attention.query.weight",
+            true,
+        ),
+        (
+            "bert.encoder.layer.1.attention.self.value.bias",
+            "layers.1.attention.value.bias",
+            false,
+        ),
+        (
+            "bert.encoder.layer.2.attention.output.dense.weight",
+            "layers.2.attention.output.weight",
+            true,
+        ),
+        (
+            "bert.encoder.layer.0.attention.output.LayerNorm.bias",
+            "layers.0.attention.layer_norm.bias",
+            false,
+        ),
+        (
+            "bert.encoder.layer.1.intermediate.dense.weight",
+            "layers.1.intermediate.weight",
+            true,
+        ),
+        (
+            "bert.encoder.layer.2.output.LayerNorm.weight",
+            "layers.2.layer_norm.weight",
+            false,
+        ),
+        (
+            "cls.predictions.transform.dense.weight",
+            "transform.weight",
+            true,
+        ),
         ("cls.predictions.bias", "bias", false),
     ];
-    assert_eq!(names.len(), expected["gradients"].as_object().unwrap().len());
+    assert_eq!(
+        names.len(),
+        expected["gradients"].as_object().unwrap().len()
+    );
     for (theirs, ours, transposed) in names {
         let want = floats(&expected["gradients"][theirs]);
-        let (_, shape, got) = find.found.iter().find(|(path, _, _)| path == ours).unwrap_or_else(|| panic!("{ours}"));
+        let (_, shape, got) = find
+            .found
+            .iter()
+            .find(|(path, _, _)| path == ours)
+            .unwrap_or_else(|| panic!("{ours}"));
         let got = if transposed {
             let (rows, columns) = (shape[0], shape[1]);
-            (0..columns).flat_map(|c| (0..rows).map(move |r| got[r * columns + c])).collect()
+            (0..columns)
+                .flat_map(|c| (0..rows).map(move |r| got[r * columns + c]))
+                .collect()
         } else {
             got.clone()
         };
         let scale = want.iter().fold(0.0f32, |a, b| a.max(b.abs()));
         let difference = worst(&got, &want);
-        assert!(difference <= 1e-4 * scale, "{theirs}: {difference} of {scale}");
+        assert!(
+            difference <= 1e-4 * scale,
+            "{theirs}: {difference} of {scale}"
+        );
     }
 }
 
 #[test]
 fn saving_reproduces_the_weights_byte_for_byte() {
-    let encoder = load(&Device::flex());
+    let encoder =
+        SentenceEncoder::load(&fixture(), &LoadOptions::default(), &Device::flex()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     encoder.save(dir.path()).unwrap();
-    for name in ["model.safetensors", "tokenizer.json"] {
-        let (ours, theirs) = (std::fs::read(dir.path().join(name)).unwrap(), std::fs::read(fixture().join(name)).unwrap());
+    for name in ["model.safetensors", "tokenizer.json", "config.json"] {
+        let (ours, theirs) = (
+            std::fs::read(dir.path().join(name)).unwrap(),
+            std::fs::read(fixture().join(name)).unwrap(),
+        );
         assert!(ours == theirs, "{name} differs");
     }
-    let again = SentenceEncoder::load(dir.path(), &LoadOptions::default(), &Device::flex()).unwrap();
+    let again =
+        SentenceEncoder::load(dir.path(), &LoadOptions::default(), &Device::flex()).unwrap();
     let texts = ["play the song", ""];
     assert_eq!(encoder.encode(&texts, 8).unwrap().rows(), 2);
     assert_eq!(again.encode(&texts, 8).unwrap(), {
@@ -189,7 +275,11 @@ fn dropout_changes_training_and_never_inference() {
         vectors.inner().into_data().try_to_vec().unwrap()
     };
     let first = run(1);
-    assert_ne!(first[..24], first[24..], "two equal rows draw different masks");
+    assert_ne!(
+        first[..24],
+        first[24..],
+        "two equal rows draw different masks"
+    );
     let plain = encoder.encode(&["a", "a"], 2).unwrap();
     assert_eq!(plain.row(0), plain.row(1));
 }

@@ -39,7 +39,11 @@ fn every_missing_file_is_named() {
         fs::remove_file(dir.path().join(name)).unwrap();
         refused(&dir, &[name]);
     }
-    let nowhere = SentenceEncoder::load(Path::new("no such model"), &LoadOptions::default(), &Device::flex());
+    let nowhere = SentenceEncoder::load(
+        Path::new("no such model"),
+        &LoadOptions::default(),
+        &Device::flex(),
+    );
     assert!(nowhere.err().unwrap().to_string().contains("no such model"));
 }
 
@@ -48,7 +52,10 @@ fn weights_cut_anywhere_are_refused() {
     let whole = fs::read(weights(&copy())).unwrap();
     let dir = copy();
     // Every length in the header's first kilobyte, then a spread over the rest.
-    for length in (0..1024).step_by(7).chain((1024..whole.len()).step_by(4001)) {
+    for length in (0..1024)
+        .step_by(7)
+        .chain((1024..whole.len()).step_by(4001))
+    {
         fs::write(weights(&dir), &whole[..length]).unwrap();
         refused(&dir, &["model.safetensors"]);
     }
@@ -70,7 +77,14 @@ fn not_a_number_in_the_weights_is_refused_unless_allowed() {
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     fs::write(weights(&dir), bytes).unwrap();
-    refused(&dir, &["model.safetensors", "NaN", "cls.predictions.transform.dense.weight"]);
+    refused(
+        &dir,
+        &[
+            "model.safetensors",
+            "NaN",
+            "cls.predictions.transform.dense.weight",
+        ],
+    );
     let options = LoadOptions {
         allow_non_finite: true,
         ..LoadOptions::default()
@@ -89,11 +103,25 @@ fn edit(dir: &TempDir, from: &str, to: &str) {
 #[test]
 fn a_configuration_of_other_shapes_lists_the_tensors() {
     let dir = copy();
-    edit(&dir, "\"intermediate_size\": 40", "\"intermediate_size\": 48");
-    refused(&dir, &["encoder.layer.0.intermediate.dense.weight", "[48, 24]", "[40, 24]"]);
+    edit(
+        &dir,
+        "\"intermediate_size\": 40",
+        "\"intermediate_size\": 48",
+    );
+    refused(
+        &dir,
+        &[
+            "encoder.layer.0.intermediate.dense.weight",
+            "[48, 24]",
+            "[40, 24]",
+        ],
+    );
     let dir = copy();
     edit(&dir, "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4");
-    refused(&dir, &["missing encoder.layer.3.attention.self.query.weight"]);
+    refused(
+        &dir,
+        &["missing encoder.layer.3.attention.self.query.weight"],
+    );
     let dir = copy();
     edit(&dir, "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2");
     refused(&dir, &["unexpected encoder.layer.2."]);
@@ -102,12 +130,32 @@ fn a_configuration_of_other_shapes_lists_the_tensors() {
 #[test]
 fn configurations_out_of_range_name_the_field() {
     for (from, to, field) in [
-        ("\"num_attention_heads\": 3", "\"num_attention_heads\": 5", "num_attention_heads"),
-        ("\"hidden_size\": 24", "\"hidden_size\": 999999999999", "hidden_size"),
-        ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"swish\"", "hidden_act"),
-        ("\"model_type\": \"bert\"", "\"model_type\": \"t5\"", "model_type"),
+        (
+            "\"num_attention_heads\": 3",
+            "\"num_attention_heads\": 5",
+            "num_attention_heads",
+        ),
+        (
+            "\"hidden_size\": 24",
+            "\"hidden_size\": 999999999999",
+            "hidden_size",
+        ),
+        (
+            "\"hidden_act\": \"gelu\"",
+            "\"hidden_act\": \"swish\"",
+            "hidden_act",
+        ),
+        (
+            "\"model_type\": \"bert\"",
+            "\"model_type\": \"t5\"",
+            "model_type",
+        ),
         ("\"vocab_size\": 33", "\"vocab_size\": 20", "vocab_size"),
-        ("\"vocab_size\": 33", "\"vocab_size\": \"many\"", "config.json"),
+        (
+            "\"vocab_size\": 33",
+            "\"vocab_size\": \"many\"",
+            "config.json",
+        ),
         ("{", "", "config.json"),
     ] {
         let dir = copy();
@@ -132,8 +180,13 @@ fn a_tokenizer_that_makes_the_library_panic_is_refused() {
 
 #[test]
 fn modules_that_leave_the_directory_or_are_unknown_are_refused() {
-    let pooling = r#"{"idx":1,"name":"1","path":"PATH","type":"sentence_transformers.models.KIND"}"#;
-    for (path, kind, word) in [("../elsewhere", "Pooling", "leaves"), ("/etc", "Pooling", "leaves"), ("2_Dense", "Dense", "Dense")] {
+    let pooling =
+        r#"{"idx":1,"name":"1","path":"PATH","type":"sentence_transformers.models.KIND"}"#;
+    for (path, kind, word) in [
+        ("../elsewhere", "Pooling", "leaves"),
+        ("/etc", "Pooling", "leaves"),
+        ("2_Dense", "Dense", "Dense"),
+    ] {
         let dir = copy();
         let module = pooling.replace("PATH", path).replace("KIND", kind);
         fs::write(dir.path().join("modules.json"), format!("[{module}]")).unwrap();
@@ -170,5 +223,12 @@ fn a_pooling_without_a_form_in_the_layout_is_not_saved_silently() {
     let mut encoder = load(&copy()).unwrap();
     encoder.pooling = encoder::Pooling::AvgTop2;
     let out = tempfile::tempdir().unwrap();
-    assert!(encoder.save(out.path()).err().unwrap().to_string().contains("avg_top2"));
+    assert!(
+        encoder
+            .save(out.path())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("avg_top2")
+    );
 }

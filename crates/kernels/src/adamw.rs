@@ -55,12 +55,7 @@ impl AdamWUpdate {
         let c2 = 1.0 - self.beta2.powi(exponent);
         let keep = (1.0 - self.lr * self.weight_decay) as f32;
         match self.order {
-            DecayOrder::BeforeStep => (
-                (self.lr / c1) as f32,
-                (1.0 / c2.sqrt()) as f32,
-                keep,
-                1.0,
-            ),
+            DecayOrder::BeforeStep => ((self.lr / c1) as f32, (1.0 / c2.sqrt()) as f32, keep, 1.0),
             DecayOrder::AfterStep => ((self.lr * c2.sqrt() / c1) as f32, 1.0, 1.0, keep),
         }
     }
@@ -94,7 +89,10 @@ pub fn adamw_update<const D: usize>(
     update: &AdamWUpdate,
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     #[cfg(feature = "flex")]
-    if [&param, &grad, &m, &v].into_iter().all(crate::lerp::is_plain_flex) {
+    if [&param, &grad, &m, &v]
+        .into_iter()
+        .all(crate::lerp::is_plain_flex)
+    {
         return fused(param, grad, m, v, update);
     }
     composed(param, grad, m, v, update)
@@ -163,7 +161,10 @@ mod tests {
     use burn::tensor::{Device, TensorData};
 
     fn tensor(values: &[f32]) -> Tensor<2> {
-        Tensor::from_data(TensorData::new(values.to_vec(), [values.len() / 2, 2]), &Device::flex())
+        Tensor::from_data(
+            TensorData::new(values.to_vec(), [values.len() / 2, 2]),
+            &Device::flex(),
+        )
     }
 
     fn values(tensor: Tensor<2>) -> Vec<f32> {
@@ -186,8 +187,14 @@ mod tests {
     /// The formula of the module in f64, one element.
     fn reference(p: f64, g: f64, m: f64, v: f64, u: &AdamWUpdate) -> [f64; 3] {
         let g = g * f64::from(u.grad_scale);
-        let (m, v) = (u.beta1 * m + (1.0 - u.beta1) * g, u.beta2 * v + (1.0 - u.beta2) * g * g);
-        let (c1, c2) = (1.0 - u.beta1.powf(u.step as f64), 1.0 - u.beta2.powf(u.step as f64));
+        let (m, v) = (
+            u.beta1 * m + (1.0 - u.beta1) * g,
+            u.beta2 * v + (1.0 - u.beta2) * g * g,
+        );
+        let (c1, c2) = (
+            1.0 - u.beta1.powf(u.step as f64),
+            1.0 - u.beta2.powf(u.step as f64),
+        );
         let decay = 1.0 - u.lr * u.weight_decay;
         let p = match u.order {
             DecayOrder::BeforeStep => p * decay - u.lr * (m / c1) / ((v / c2).sqrt() + u.eps),
@@ -201,9 +208,16 @@ mod tests {
         // 40,002 elements: three chunks, the last one short.
         let n = 40_002;
         let make = |scale: f32, shift: f32| -> Vec<f32> {
-            (0..n).map(|i| ((i * 7919 % 1000) as f32 / 500.0 - 1.0) * scale + shift).collect()
+            (0..n)
+                .map(|i| ((i * 7919 % 1000) as f32 / 500.0 - 1.0) * scale + shift)
+                .collect()
         };
-        let (p, g, m, v) = (make(1.0, 0.0), make(2.0, 0.1), make(0.1, 0.0), make(0.1, 0.2));
+        let (p, g, m, v) = (
+            make(1.0, 0.0),
+            make(2.0, 0.1),
+            make(0.1, 0.0),
+            make(0.1, 0.2),
+        );
         for order in [DecayOrder::BeforeStep, DecayOrder::AfterStep] {
             for step in [1, 2, 1000] {
                 let u = update(order, step);
@@ -216,7 +230,10 @@ mod tests {
                     for k in 0..3 {
                         for got in [fast[k][i], slow[k][i]] {
                             let error = (f64::from(got) - want[k]).abs();
-                            assert!(error <= 1e-6 * want[k].abs().max(1.0), "{order:?} {step} {i} {k}");
+                            assert!(
+                                error <= 1e-6 * want[k].abs().max(1.0),
+                                "{order:?} {step} {i} {k}"
+                            );
                         }
                     }
                 }

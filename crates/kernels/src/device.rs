@@ -188,7 +188,12 @@ fn open_cuda(index: usize) -> Result<Device, DeviceError> {
     Err(not_compiled(DeviceSpec::Cuda(index), "cuda"))
 }
 
-#[cfg(any(not(feature = "flex"), not(feature = "ndarray"), not(feature = "wgpu"), not(feature = "cuda")))]
+#[cfg(any(
+    not(feature = "flex"),
+    not(feature = "ndarray"),
+    not(feature = "wgpu"),
+    not(feature = "cuda")
+))]
 fn not_compiled(device: DeviceSpec, feature: &'static str) -> DeviceError {
     DeviceError::NotCompiled {
         device: device.to_string(),

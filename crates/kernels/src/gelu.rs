@@ -176,8 +176,14 @@ mod tests {
         for ((x, y), dy) in xs.iter().zip(&y).zip(&dy) {
             let (want, slope) = reference(f64::from(*x));
             let scale = 1e-6 * f64::from(x.abs()).max(1.0);
-            assert!((f64::from(*y) - want).abs() <= scale, "gelu({x}) = {y}, expected {want}");
-            assert!((f64::from(*dy) - slope).abs() <= 2e-6, "gelu'({x}) = {dy}, expected {slope}");
+            assert!(
+                (f64::from(*y) - want).abs() <= scale,
+                "gelu({x}) = {y}, expected {want}"
+            );
+            assert!(
+                (f64::from(*dy) - slope).abs() <= 2e-6,
+                "gelu'({x}) = {dy}, expected {slope}"
+            );
         }
     }
 
@@ -197,7 +203,9 @@ mod tests {
         assert_eq!(a.clone().into_data(), b.into_data());
         let weights = Tensor::<2>::from_data([[1.0, 2.0, 3.0, 4.0]], &device);
         let ga = x.grad(&(a * weights.clone()).sum().backward()).unwrap();
-        let gb = x.grad(&(gelu(x.clone()) * weights).sum().backward()).unwrap();
+        let gb = x
+            .grad(&(gelu(x.clone()) * weights).sum().backward())
+            .unwrap();
         assert_eq!(ga.into_data(), gb.into_data());
     }
 
@@ -206,7 +214,8 @@ mod tests {
         let device = Device::flex();
         let values: Vec<f32> = (-400..400).map(|i| i as f32 * 0.02).collect();
         let x = Tensor::<1>::from_data(TensorData::from(values.as_slice()), &device);
-        let composed = x.clone() * ((x.clone() * core::f32::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
+        let composed =
+            x.clone() * ((x.clone() * core::f32::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
         let difference = (gelu(x) - composed).abs().max().into_scalar::<f32>();
         assert!(difference <= 1e-6, "{difference}");
     }

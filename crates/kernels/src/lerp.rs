@@ -66,10 +66,19 @@ mod tests {
     #[test]
     fn strided_operands_and_shared_buffers_are_handled() {
         let device = Device::flex();
-        let a = Tensor::<2>::from_data(TensorData::from([[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]]), &device);
-        let b = Tensor::<2>::from_data(TensorData::from([[0.0f32, 10.0], [20.0, 30.0], [40.0, 50.0]]), &device);
+        let a = Tensor::<2>::from_data(
+            TensorData::from([[1.0f32, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+            &device,
+        );
+        let b = Tensor::<2>::from_data(
+            TensorData::from([[0.0f32, 10.0], [20.0, 30.0], [40.0, 50.0]]),
+            &device,
+        );
         let kept = a.clone();
-        let mixed: Vec<f32> = lerp(a.clone(), b.transpose(), 0.5).into_data().try_to_vec().unwrap();
+        let mixed: Vec<f32> = lerp(a.clone(), b.transpose(), 0.5)
+            .into_data()
+            .try_to_vec()
+            .unwrap();
         assert_eq!(mixed, [0.5, 11.0, 21.5, 7.0, 17.5, 28.0]);
         let row: Vec<f32> = lerp(a.slice([1..2, 0..3]), kept.clone().slice([0..1, 0..3]), 0.0)
             .into_data()

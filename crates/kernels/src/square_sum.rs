@@ -23,7 +23,9 @@ pub fn square_sum<const D: usize>(x: Tensor<D>) -> f64 {
     #[cfg(feature = "flex")]
     if crate::lerp::is_plain_flex(&x) {
         let x = crate::lerp::into_flex(x);
-        return crate::simd::square_blocks(x.storage(), BLOCK).into_iter().sum();
+        return crate::simd::square_blocks(x.storage(), BLOCK)
+            .into_iter()
+            .sum();
     }
     composed(x)
 }
@@ -57,11 +59,16 @@ mod tests {
     #[test]
     fn fused_composed_and_f64_agree() {
         for n in [0usize, 1, 7, 1023, 1024, 1025, 50_001] {
-            let values: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.1).collect();
+            let values: Vec<f32> = (0..n)
+                .map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.1)
+                .collect();
             let want: f64 = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
             let x = Tensor::<1>::from_data(TensorData::new(values, [n]), &Device::flex());
             for got in [square_sum(x.clone()), composed(x)] {
-                assert!((got - want).abs() <= 1e-6 * want.max(1.0), "{n}: {got} {want}");
+                assert!(
+                    (got - want).abs() <= 1e-6 * want.max(1.0),
+                    "{n}: {got} {want}"
+                );
             }
         }
     }

@@ -43,7 +43,6 @@ mod tensorboard;
 mod timing;
 
 pub use adamw::{AdamW, AdamWConfig, PathPredicate};
-pub use kernels::DecayOrder;
 pub use checkpoint::{Checkpoint, CheckpointFiles, CheckpointStore, Rejected, latest};
 pub use clip::{Clip, clip, clip_scale, global_norm};
 #[cfg(feature = "tui")]
@@ -51,6 +50,7 @@ pub use dashboard::Dashboard;
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig, Goal, Verdict};
 pub use error::{BoxError, CheckpointDefect, Error, FileOperation, Mismatch, Result};
 pub use file_layer::{DiskLayer, FileLayer};
+pub use kernels::DecayOrder;
 pub use metrics_log::MetricsLog;
 pub use module_state::{
     NamedTensors, NonFinite, from_safetensors, load_module, load_named_tensors, named_tensors,

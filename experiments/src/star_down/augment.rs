@@ -80,14 +80,22 @@ mod tests {
 
     #[test]
     fn replacement_rate_is_nine_tenths_of_p() {
-        let ids: Vec<u32> = (0..40_000).map(|i| if i % 10 == 0 { 2 } else { 7 }).collect();
+        let ids: Vec<u32> = (0..40_000)
+            .map(|i| if i % 10 == 0 { 2 } else { 7 })
+            .collect();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let out = replace_tokens(&ids, &special(), 1000, 0.25, &mut rng);
-        assert!(ids.iter().zip(&out).all(|(a, b)| *a != 2 || *b == 2), "special tokens stay");
+        assert!(
+            ids.iter().zip(&out).all(|(a, b)| *a != 2 || *b == 2),
+            "special tokens stay"
+        );
         // 36,000 ordinary tokens; changed ones: 0.225 * 999 / 1000. Five standard deviations.
         let changed = ids.iter().zip(&out).filter(|(a, b)| a != b).count() as f64;
         let (n, q) = (36_000.0, 0.225 * 0.999);
-        assert!((changed - n * q).abs() < 5.0 * (n * q * (1.0 - q)).sqrt(), "{changed}");
+        assert!(
+            (changed - n * q).abs() < 5.0 * (n * q * (1.0 - q)).sqrt(),
+            "{changed}"
+        );
         assert_eq!(replace_tokens(&ids, &special(), 1000, 0.0, &mut rng), ids);
     }
 
@@ -99,7 +107,11 @@ mod tests {
         assert!(masked.selected.iter().all(|(at, id)| ids[*at] == *id));
         let share = masked.selected.len() as f64 / 50_000.0;
         assert!((share - 0.25).abs() < 0.01, "{share}");
-        let as_mask = masked.selected.iter().filter(|(at, _)| masked.ids[*at] == 4).count() as f64;
+        let as_mask = masked
+            .selected
+            .iter()
+            .filter(|(at, _)| masked.ids[*at] == 4)
+            .count() as f64;
         assert!((as_mask / masked.selected.len() as f64 - 0.801).abs() < 0.02);
         let untouched: BTreeSet<usize> = masked.selected.iter().map(|(at, _)| *at).collect();
         assert!((0..ids.len()).all(|at| untouched.contains(&at) || masked.ids[at] == ids[at]));

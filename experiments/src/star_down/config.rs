@@ -2,14 +2,21 @@
 //! DOWN and STAR repositories); settings that depend on the data set are 0 or empty for "automatic".
 
 use encoder::Pooling;
-use losses::{BaseParameterization, Divergence, InputNormalization, KlForm, StarConfig, WeightNormalization};
+use losses::{
+    BaseParameterization, Divergence, InputNormalization, KlForm, StarConfig, WeightNormalization,
+};
 use queue::{
-    DnaParams, DnaPolicy, DownParams, DownPolicy, NeighbourFilter, NeighbourPolicy, PrototypeParams,
-    PrototypePolicy,
+    DnaParams, DnaPolicy, DownParams, DownPolicy, NeighbourFilter, NeighbourPolicy,
+    PrototypeParams, PrototypePolicy,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
+
+/// Most epochs of a stage.
+const MAX_EPOCHS: u64 = 1_000_000;
+/// Longest text in tokens.
+const MAX_LEN: usize = 1_000_000;
 
 /// All settings of the experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -188,7 +195,9 @@ impl Default for StarDownConfig {
             model: "pocket".into(),
             device: "auto".into(),
             seeds: vec![0, 1, 2],
-            stages: ["tfidf", "frozen", "pretrain", "train"].map(str::to_owned).to_vec(),
+            stages: ["tfidf", "frozen", "pretrain", "train"]
+                .map(str::to_owned)
+                .to_vec(),
             n_fine: 0,
             max_len: 0,
             batch_size: 64,
@@ -276,7 +285,10 @@ fn one_of<T: Copy>(key: &str, found: &str, choices: &[(&str, T)]) -> Result<T, R
         .map(|(_, value)| *value)
         .ok_or_else(|| {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            RunError::Config(format!("{key}: expected one of {}, found `{found}`", names.join(", ")))
+            RunError::Config(format!(
+                "{key}: expected one of {}, found `{found}`",
+                names.join(", ")
+            ))
         })
 }
 
@@ -291,35 +303,179 @@ impl StarDownConfig {
             if good {
                 Ok(())
             } else {
-                Err(RunError::Config(format!("{key}: expected {expected}, found {value}")))
+                Err(RunError::Config(format!(
+                    "{key}: expected {expected}, found {value}"
+                )))
             }
         };
         let t = &self.train;
-        range("batch_size", self.batch_size as f64, self.batch_size > 0, "at least 1")?;
-        range("lr", self.lr, self.lr.is_finite() && self.lr > 0.0, "a number above 0")?;
+        range(
+            "batch_size",
+            self.batch_size as f64,
+            self.batch_size > 0,
+            "at least 1",
+        )?;
+        range(
+            "lr",
+            self.lr,
+            self.lr.is_finite() && self.lr > 0.0,
+            "a number above 0",
+        )?;
         range("dropout", self.dropout, self.dropout < 1.0, "below 1")?;
-        range("max_len", self.max_len as f64, self.max_len == 0 || self.max_len >= 3, "0 or at least 3")?;
-        range("train.tau", t.tau, t.tau.is_finite() && t.tau > 0.0, "a number above 0")?;
-        range("train.gamma", t.gamma, t.gamma.is_finite() && t.gamma >= 0.0, "a number of at least 0")?;
-        range("train.momentum", t.momentum, (0.0..=1.0).contains(&t.momentum), "0 to 1")?;
+        range(
+            "max_len",
+            self.max_len as f64,
+            self.max_len == 0 || (3..=MAX_LEN).contains(&self.max_len),
+            "0, or 3 to 1000000",
+        )?;
+        range(
+            "train.tau",
+            t.tau,
+            t.tau.is_finite() && t.tau > 0.0,
+            "a number above 0",
+        )?;
+        range(
+            "train.gamma",
+            t.gamma,
+            t.gamma.is_finite() && t.gamma >= 0.0,
+            "a number of at least 0",
+        )?;
+        range(
+            "train.momentum",
+            t.momentum,
+            (0.0..=1.0).contains(&t.momentum),
+            "0 to 1",
+        )?;
         range("train.rtr", t.rtr, (0.0..=1.0).contains(&t.rtr), "0 to 1")?;
-        range("train.coarse_weight", t.coarse_weight, t.coarse_weight.is_finite() && t.coarse_weight >= 0.0, "a number of at least 0")?;
-        range("train.decay_every", t.decay_every as f64, t.decay_every > 0, "at least 1")?;
+        range(
+            "train.coarse_weight",
+            t.coarse_weight,
+            t.coarse_weight.is_finite() && t.coarse_weight >= 0.0,
+            "a number of at least 0",
+        )?;
+        let smallest = if t.base_mode == "trainable_gt1" {
+            1.0
+        } else {
+            0.0
+        };
+        range(
+            "train.base",
+            t.base,
+            t.base > smallest && t.base <= f64::from(f32::MAX),
+            &format!("a number above {smallest}"),
+        )?;
+        range(
+            "train.gaussian_dim",
+            t.gaussian_dim as f64,
+            t.gaussian_dim > 0,
+            "at least 1",
+        )?;
+        range(
+            "train.var_floor",
+            t.var_floor,
+            t.var_floor.is_finite() && t.var_floor >= 0.0,
+            "a number of at least 0",
+        )?;
+        range(
+            "train.softmax_temperature",
+            t.softmax_temperature,
+            t.softmax_temperature.is_finite() && t.softmax_temperature > 0.0,
+            "a number above 0",
+        )?;
+        if t.decay_bases.is_empty()
+            || !t
+                .decay_bases
+                .iter()
+                .all(|base| base.is_finite() && *base >= 1.0)
+        {
+            return Err(RunError::Config(format!(
+                "train.decay_bases: expected one or more numbers of at least 1, found {:?}",
+                t.decay_bases
+            )));
+        }
+        range(
+            "train.decay_every",
+            t.decay_every as f64,
+            t.decay_every > 0,
+            "at least 1",
+        )?;
         let p = &self.pretrain;
-        range("pretrain.mlm_probability", p.mlm_probability, p.mlm_probability > 0.0 && p.mlm_probability < 1.0, "above 0, below 1")?;
-        range("pretrain.valid_fraction", p.valid_fraction, p.valid_fraction > 0.0 && p.valid_fraction < 1.0, "above 0, below 1")?;
-        range("optimizer.warmup", self.optimizer.warmup, (0.0..=1.0).contains(&self.optimizer.warmup), "0 to 1")?;
-        range("optimizer.clip", self.optimizer.clip, self.optimizer.clip.is_finite() && self.optimizer.clip >= 0.0, "a number of at least 0")?;
-        range("eval.n_init", self.eval.n_init as f64, self.eval.n_init > 0, "at least 1")?;
-        range("eval.batch_size", self.eval.batch_size as f64, self.eval.batch_size > 0, "at least 1")?;
+        range(
+            "pretrain.mlm_probability",
+            p.mlm_probability,
+            p.mlm_probability > 0.0 && p.mlm_probability < 1.0,
+            "above 0, below 1",
+        )?;
+        range(
+            "pretrain.valid_fraction",
+            p.valid_fraction,
+            p.valid_fraction > 0.0 && p.valid_fraction < 1.0,
+            "above 0, below 1",
+        )?;
+        for (key, epochs) in [
+            ("pretrain.epochs", p.epochs),
+            ("pretrain.schedule_epochs", p.schedule_epochs),
+            ("train.epochs", t.epochs),
+            ("train.schedule_epochs", t.schedule_epochs),
+        ] {
+            // Keeps every count of steps far from overflow.
+            range(key, epochs as f64, epochs <= MAX_EPOCHS, "at most 1000000")?;
+        }
+        let o = &self.optimizer;
+        range(
+            "optimizer.eps",
+            o.eps,
+            o.eps.is_finite() && o.eps > 0.0,
+            "a number above 0",
+        )?;
+        range(
+            "optimizer.weight_decay",
+            o.weight_decay,
+            o.weight_decay.is_finite() && o.weight_decay >= 0.0,
+            "a number of at least 0",
+        )?;
+        range(
+            "optimizer.warmup",
+            self.optimizer.warmup,
+            (0.0..=1.0).contains(&self.optimizer.warmup),
+            "0 to 1",
+        )?;
+        range(
+            "optimizer.clip",
+            self.optimizer.clip,
+            self.optimizer.clip.is_finite() && self.optimizer.clip >= 0.0,
+            "a number of at least 0",
+        )?;
+        range(
+            "eval.n_init",
+            self.eval.n_init as f64,
+            self.eval.n_init > 0,
+            "at least 1",
+        )?;
+        range(
+            "eval.batch_size",
+            self.eval.batch_size as f64,
+            self.eval.batch_size > 0,
+            "at least 1",
+        )?;
         for (key, value) in [
             ("pocket.init_std", self.pocket.init_std),
             ("pocket.word_std", self.pocket.word_std),
             ("pocket.position_std", self.pocket.position_std),
         ] {
-            range(key, value, value.is_finite() && value >= 0.0, "a number of at least 0")?;
+            range(
+                key,
+                value,
+                value.is_finite() && value >= 0.0,
+                "a number of at least 0",
+            )?;
         }
-        range("checkpoints_kept", self.checkpoints_kept as f64, self.checkpoints_kept > 0, "at least 1")?;
+        range(
+            "checkpoints_kept",
+            self.checkpoints_kept as f64,
+            self.checkpoints_kept > 0,
+            "at least 1",
+        )?;
         if self.seeds.is_empty() {
             return Err(RunError::Config("seeds: expected at least one".into()));
         }
@@ -327,7 +483,7 @@ impl StarDownConfig {
             one_of(
                 "stages",
                 stage,
-                &["tfidf", "frozen", "pretrain", "train", "down", "star", "dna", "prototype"].map(|s| (s, ())),
+                &["tfidf", "frozen", "pretrain", "train", "down", "star"].map(|s| (s, ())),
             )?;
         }
         if !self.pooling.is_empty() {
@@ -337,7 +493,11 @@ impl StarDownConfig {
         self.decay_order()?;
         self.policy(1)?;
         self.star(1)?;
-        one_of("train.bank_refill", &t.bank_refill, &[("online", ()), ("momentum", ())])
+        one_of(
+            "train.bank_refill",
+            &t.bank_refill,
+            &[("online", ()), ("momentum", ())],
+        )
     }
 
     /// Objectives to train, in order.
@@ -378,7 +538,10 @@ impl StarDownConfig {
         one_of(
             "train.weight_normalization",
             &self.train.weight_normalization,
-            &[("row", WeightNormalization::Row), ("none", WeightNormalization::None)],
+            &[
+                ("row", WeightNormalization::Row),
+                ("none", WeightNormalization::None),
+            ],
         )
     }
 
@@ -392,7 +555,10 @@ impl StarDownConfig {
                 params.neighbor_filter = one_of(
                     "train.neighbor_filter",
                     &t.neighbor_filter,
-                    &[("none", NeighbourFilter::None), ("coarse", NeighbourFilter::Coarse)],
+                    &[
+                        ("none", NeighbourFilter::None),
+                        ("coarse", NeighbourFilter::Coarse),
+                    ],
                 )?;
                 params.exclude_self = t.exclude_self;
                 Box::new(DownPolicy::new(params)?)
@@ -443,7 +609,10 @@ impl StarDownConfig {
             &[
                 ("trainable_raw", BaseParameterization::TrainableRaw(t.base)),
                 ("trainable_log", BaseParameterization::TrainableLog(t.base)),
-                ("trainable_gt1", BaseParameterization::TrainableGreaterThanOne(t.base)),
+                (
+                    "trainable_gt1",
+                    BaseParameterization::TrainableGreaterThanOne(t.base),
+                ),
                 ("fixed", BaseParameterization::Fixed(t.base)),
             ],
         )?;
@@ -486,15 +655,30 @@ mod tests {
 
     #[test]
     fn bad_values_name_their_key() {
-        let cases: [(&str, fn(&mut StarDownConfig)); 10] = [
+        let cases: [(&str, fn(&mut StarDownConfig)); 18] = [
             ("train.tau", |c| c.train.tau = 0.0),
             ("train.gamma", |c| c.train.gamma = f64::NAN),
+            ("train.base", |c| c.train.base = 0.0),
+            ("train.base", |c| {
+                c.train.base = 1.0;
+                c.train.base_mode = "trainable_gt1".into();
+            }),
+            ("train.gaussian_dim", |c| c.train.gaussian_dim = 0),
+            ("train.softmax_temperature", |c| {
+                c.train.softmax_temperature = 0.0
+            }),
+            ("train.decay_bases", |c| c.train.decay_bases.clear()),
+            ("train.decay_bases", |c| c.train.decay_bases = vec![0.5]),
+            ("train.epochs", |c| c.train.epochs = u64::MAX),
+            ("optimizer.eps", |c| c.optimizer.eps = 0.0),
             ("train.policy", |c| c.train.policy = "up".into()),
             ("train.objective", |c| c.train.objective = "moon".into()),
             ("train.base_mode", |c| c.train.base_mode = "free".into()),
             ("stages", |c| c.stages = vec!["sleep".into()]),
             ("batch_size", |c| c.batch_size = 0),
-            ("optimizer.decay_order", |c| c.optimizer.decay_order = "never".into()),
+            ("optimizer.decay_order", |c| {
+                c.optimizer.decay_order = "never".into()
+            }),
             ("seeds", |c| c.seeds.clear()),
             ("pooling", |c| c.pooling = "max".into()),
         ];

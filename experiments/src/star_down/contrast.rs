@@ -20,9 +20,15 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use clustering::{Centroids, KMeansParams};
 use encoder::{BertModel, Pooling, SentenceEncoder, TextTokenizer, unit_rows};
-use losses::{BankInfoNce, BankInfoNceConfig, CoarseCrossEntropy, InputNormalization, NORM_EPS, NeighbourTargets, l2_normalize};
+use losses::{
+    BankInfoNce, BankInfoNceConfig, CoarseCrossEntropy, InputNormalization, NORM_EPS,
+    NeighbourTargets, l2_normalize,
+};
 use ndarray::ArrayView2;
-use queue::{Clusters, MemoryBank, NeighbourPolicy, PolicyState, RefreshContext, momentum_copy, update_momentum};
+use queue::{
+    Clusters, MemoryBank, NeighbourPolicy, PolicyState, RefreshContext, momentum_copy,
+    update_momentum,
+};
 use training::{
     AdamW, CheckpointFiles, Experiment, LinearSchedule, NonFinite, Plan, StepReport, Streams, clip,
     from_safetensors, load_module, save_module, shuffle, stream, to_safetensors,
@@ -32,7 +38,7 @@ use super::augment::replace_tokens;
 use super::config::{Objective, StarDownConfig};
 use super::model::{CoarseHead, ContrastModel, token_batch};
 use super::prepare::Prepared;
-use super::pretrain::{adamw, file_of};
+use super::pretrain::{adamw, check_losses, file_of};
 use super::state::RunState;
 use crate::error::RunError;
 
@@ -121,7 +127,11 @@ impl<'a> Contrast<'a> {
         let device = self.prepared.device.clone().autodiff();
         let hidden = encoder.config.hidden_size;
         let classes = self.prepared.data.coarse_names.len();
-        let rate = if self.config.dropout >= 0.0 { self.config.dropout } else { 0.1 };
+        let rate = if self.config.dropout >= 0.0 {
+            self.config.dropout
+        } else {
+            0.1
+        };
         let mut rng = self.streams.rng(stream::INIT, &[STAGE]);
         let star = match self.objective {
             Objective::InfoNce => None,
@@ -144,14 +154,29 @@ impl<'a> Contrast<'a> {
     }
 
     /// A state continued from a checkpoint.
-    pub(crate) fn resume(&self, encoder: &SentenceEncoder, files: &CheckpointFiles) -> Result<ContrastState, RunError> {
+    pub(crate) fn resume(
+        &self,
+        encoder: &SentenceEncoder,
+        files: &CheckpointFiles,
+    ) -> Result<ContrastState, RunError> {
         let mut state = self.start(encoder)?;
         let file = |name: &str| file_of(files, name);
-        state.model = load_module(state.model, file("model.safetensors")?, NonFinite::Allow, "resume the model")?;
-        state.momentum = load_module(state.momentum, file("momentum.safetensors")?, NonFinite::Allow, "resume the momentum encoder")?;
-        state
-            .optimizer
-            .load_state(&state.model, from_safetensors(file("optimizer.safetensors")?, NonFinite::Allow)?)?;
+        state.model = load_module(
+            state.model,
+            file("model.safetensors")?,
+            NonFinite::Allow,
+            "resume the model",
+        )?;
+        state.momentum = load_module(
+            state.momentum,
+            file("momentum.safetensors")?,
+            NonFinite::Allow,
+            "resume the momentum encoder",
+        )?;
+        state.optimizer.load_state(
+            &state.model,
+            from_safetensors(file("optimizer.safetensors")?, NonFinite::Allow)?,
+        )?;
         let mut bank = from_safetensors(file("bank.safetensors")?, NonFinite::Allow)?;
         if let Some(data) = bank.remove("bank") {
             state.bank = Some(MemoryBank::from_data(data, &self.prepared.device)?);
@@ -207,12 +232,17 @@ impl<'a> Contrast<'a> {
         } else {
             None
         };
-        let Some(bank) = &state.bank else { return Ok(()) };
+        let Some(bank) = &state.bank else {
+            return Ok(());
+        };
         state.policy.refresh(&RefreshContext {
             bank: bank.vectors(),
             coarse: &self.prepared.data.train.coarse,
             refresh: epoch as usize,
-            clusters: clusters.as_ref().map(|(assignments, centroids)| Clusters { assignments, centroids }),
+            clusters: clusters.as_ref().map(|(assignments, centroids)| Clusters {
+                assignments,
+                centroids,
+            }),
         })?;
         self.refill_s.push(began.elapsed().as_secs_f64());
         Ok(())
@@ -249,7 +279,11 @@ impl Experiment for Contrast<'_> {
     type State = ContrastState;
     type Batch = Vec<usize>;
 
-    fn batch(&mut self, _state: &ContrastState, step: u64) -> Result<Vec<usize>, training::BoxError> {
+    fn batch(
+        &mut self,
+        _state: &ContrastState,
+        step: u64,
+    ) -> Result<Vec<usize>, training::BoxError> {
         let local = step - self.offset;
         if let Some(order) = &self.prepared.batch_order {
             return Ok(order[local as usize % order.len()].clone());
@@ -301,34 +335,56 @@ impl Experiment for Contrast<'_> {
             .collect();
         let pad = self.tokenizer.pad_id();
         let tokens = token_batch(&rows, pad, &device)?;
-        let bank = state.bank.as_ref().ok_or("the bank is empty in the middle of an epoch")?;
+        let bank = state
+            .bank
+            .as_ref()
+            .ok_or("the bank is empty in the middle of an epoch")?;
 
         let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
         let logits = state.model.coarse.forward(pooled.clone());
-        let labels: Vec<i32> = ids.iter().map(|row| self.prepared.data.train.coarse[*row] as i32).collect();
+        let labels: Vec<i32> = ids
+            .iter()
+            .map(|row| self.prepared.data.train.coarse[*row] as i32)
+            .collect();
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [ids.len()]), &device);
         let coarse = CoarseCrossEntropy.forward(logits, labels)?;
-        values.insert("loss_coarse".into(), coarse.clone().into_scalar::<f32>().into());
+        values.insert(
+            "loss_coarse".into(),
+            coarse.clone().into_scalar::<f32>().into(),
+        );
 
         let queries = l2_normalize(pooled, NORM_EPS);
-        let (target_ids, weights) = state.policy.targets(&ids, epoch as usize)?.to_tensors(&device);
+        let (target_ids, weights) = state
+            .policy
+            .targets(&ids, epoch as usize)?
+            .to_tensors(&device);
         let targets = NeighbourTargets::new(target_ids, weights)?;
         let fine = match &state.model.star {
-            None => self.info_nce.forward(queries, bank.vectors().autodiff(), &targets)?,
+            None => self
+                .info_nce
+                .forward(queries, bank.vectors().autodiff(), &targets)?,
             Some(star) => {
                 let output = star.forward(queries, bank.vectors().autodiff(), &targets)?;
                 values.insert("loss_kl".into(), output.kl_term.into_scalar::<f32>().into());
-                values.insert("loss_euclidean".into(), output.euclidean_term.into_scalar::<f32>().into());
+                values.insert(
+                    "loss_euclidean".into(),
+                    output.euclidean_term.into_scalar::<f32>().into(),
+                );
                 output.loss
             }
         };
         values.insert("loss_fine".into(), fine.clone().into_scalar::<f32>().into());
         let loss = fine + coarse.mul_scalar(self.config.train.coarse_weight);
         values.insert("loss".into(), loss.clone().into_scalar::<f32>().into());
+        check_losses(&values, step)?;
 
         // The momentum encoder of before this step; inference form, so no graph and no dropout.
         let plain = token_batch(&rows, pad, &self.prepared.device)?;
-        let momentum_rows = unit_rows(SentenceEncoder::pool(&state.momentum, self.pooling, &plain)?);
+        let momentum_rows = unit_rows(SentenceEncoder::pool(
+            &state.momentum,
+            self.pooling,
+            &plain,
+        )?);
 
         let mut grads = loss.backward();
         drop(targets);
@@ -338,12 +394,18 @@ impl Experiment for Contrast<'_> {
             values.insert("grad_norm".into(), clipped.norm);
         }
         let lr = self.schedule.lr(local);
-        state.model = state.optimizer.step(lr, state.model, &mut grads, clipped.scale)?;
+        state.model = state
+            .optimizer
+            .step(lr, state.model, &mut grads, clipped.scale)?;
         drop(grads);
         if let Some(bank) = &mut state.bank {
             bank.update(&ids, momentum_rows)?;
         }
-        state.momentum = update_momentum(state.momentum, &state.model.backbone, self.config.train.momentum)?;
+        state.momentum = update_momentum(
+            state.momentum,
+            &state.model.backbone,
+            self.config.train.momentum,
+        )?;
         if let Some(star) = &state.model.star {
             values.insert("base".into(), star.base_value().into_scalar::<f32>().into());
         }
@@ -367,13 +429,19 @@ impl Experiment for Contrast<'_> {
         let mut files = run.files(Some(&self.start))?;
         files.insert("model.safetensors".into(), save_module(&state.model)?);
         files.insert("momentum.safetensors".into(), save_module(&state.momentum)?);
-        files.insert("optimizer.safetensors".into(), to_safetensors(&state.optimizer.state()?)?);
+        files.insert(
+            "optimizer.safetensors".into(),
+            to_safetensors(&state.optimizer.state()?)?,
+        );
         let mut bank = training::NamedTensors::new();
         if let Some(rows) = &state.bank {
             bank.insert("bank".into(), rows.to_data()?);
         }
         files.insert("bank.safetensors".into(), to_safetensors(&bank)?);
-        files.insert("policy.json".into(), serde_json::to_vec(&state.policy.state())?);
+        files.insert(
+            "policy.json".into(),
+            serde_json::to_vec(&state.policy.state())?,
+        );
         Ok(files)
     }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use clustering::{Centroids, KMeansParams, TsneParams};
 use datasets::TfIdf;
 use encoder::{BertModel, Embeddings, Pooling};
-use metrics::{accuracy_with_mapping, adjusted_rand_index, clustering_accuracy, normalized_mutual_information};
+use metrics::{
+    accuracy_with_mapping, adjusted_rand_index, clustering_accuracy, normalized_mutual_information,
+};
 use ndarray::{Array2, ArrayView2};
 use training::{Streams, stream};
 
@@ -48,7 +50,13 @@ fn row(stage: &str, inference: &str, seed: u64) -> CategoryRow {
     }
 }
 
-fn scored(stage: &str, inference: &str, seed: u64, found: &[usize], gold: &[usize]) -> Result<CategoryRow, RunError> {
+fn scored(
+    stage: &str,
+    inference: &str,
+    seed: u64,
+    found: &[usize],
+    gold: &[usize],
+) -> Result<CategoryRow, RunError> {
     Ok(CategoryRow {
         acc: Some(clustering_accuracy(found, gold)?.accuracy),
         ari: Some(adjusted_rand_index(found, gold)?),
@@ -75,12 +83,24 @@ pub(crate) fn evaluate(
     seed: u64,
 ) -> Result<Evaluation, RunError> {
     let embed = |ids: &[Vec<u32>]| {
-        encoder::encode_ids(backbone, pooling, true, ids, pad, config.eval.batch_size, |_, _| {})
+        encoder::encode_ids(
+            backbone,
+            pooling,
+            true,
+            ids,
+            pad,
+            config.eval.batch_size,
+            |_, _| {},
+        )
     };
     let test = embed(&prepared.test_ids)?;
     let train = embed(&prepared.train_ids)?;
     let kmeans = |vectors: &Embeddings, n_init: usize| -> Result<Vec<usize>, RunError> {
-        Ok(KMeansParams::new(prepared.k).n_init(n_init).seed(seed).fit(view(vectors)?)?.labels)
+        Ok(KMeansParams::new(prepared.k)
+            .n_init(n_init)
+            .seed(seed)
+            .fit(view(vectors)?)?
+            .labels)
     };
     let found = kmeans(&test, config.eval.n_init)?;
     let restarts = match config.eval.centroid_n_init {
@@ -89,13 +109,18 @@ pub(crate) fn evaluate(
     };
     let train_found = kmeans(&train, restarts)?;
     let centroids = Centroids::from_clusters(view(&train)?, &train_found, prepared.k)?;
-    let nearest: Vec<usize> = centroids.assign_all(view(&test)?)?.into_iter().map(|a| a.id).collect();
+    let nearest: Vec<usize> = centroids
+        .assign_all(view(&test)?)?
+        .into_iter()
+        .map(|a| a.id)
+        .collect();
 
     let mut rows = Vec::new();
     if let Some(gold) = &prepared.data.test.fine {
         rows.push(scored(stage, "cluster", seed, &found, gold)?);
         rows.push(scored(stage, "centroid", seed, &nearest, gold)?);
-        if let (Some(labels), Some(names)) = (&prepared.data.train.fine, &prepared.data.fine_names) {
+        if let (Some(labels), Some(names)) = (&prepared.data.train.fine, &prepared.data.fine_names)
+        {
             let mapping = clustering_accuracy(&train_found, labels)?.mapping;
             let mapped = accuracy_with_mapping(&mapping, &nearest, gold)?;
             rows.push(CategoryRow {
@@ -104,7 +129,11 @@ pub(crate) fn evaluate(
             });
             let means = Centroids::from_clusters(view(&train)?, labels, names.len())?;
             let oracle = means.assign_all(view(&test)?)?;
-            let right = oracle.iter().zip(gold).filter(|(found, gold)| found.id == **gold).count();
+            let right = oracle
+                .iter()
+                .zip(gold)
+                .filter(|(found, gold)| found.id == **gold)
+                .count();
             rows.push(CategoryRow {
                 acc: Some(right as f64 / gold.len() as f64),
                 ..row(stage, "centroid_oracle", seed)
@@ -122,7 +151,11 @@ pub(crate) fn evaluate(
 }
 
 /// TF-IDF + k-means on the test texts, vocabulary and weights from the training texts.
-pub(crate) fn tfidf_floor(prepared: &Prepared, config: &StarDownConfig, seed: u64) -> Result<Vec<CategoryRow>, RunError> {
+pub(crate) fn tfidf_floor(
+    prepared: &Prepared,
+    config: &StarDownConfig,
+    seed: u64,
+) -> Result<Vec<CategoryRow>, RunError> {
     let Some(gold) = &prepared.data.test.fine else {
         return Ok(Vec::new());
     };
@@ -134,10 +167,16 @@ pub(crate) fn tfidf_floor(prepared: &Prepared, config: &StarDownConfig, seed: u6
             use_of[*column] += 1;
         }
     }
-    let mut columns: Vec<usize> = (0..sparse.width()).filter(|column| use_of[*column] > 0).collect();
+    let mut columns: Vec<usize> = (0..sparse.width())
+        .filter(|column| use_of[*column] > 0)
+        .collect();
     columns.sort_by_key(|column| (std::cmp::Reverse(use_of[*column]), *column));
     columns.truncate(TFIDF_TERMS);
-    let place: BTreeMap<usize, usize> = columns.iter().enumerate().map(|(at, column)| (*column, at)).collect();
+    let place: BTreeMap<usize, usize> = columns
+        .iter()
+        .enumerate()
+        .map(|(at, column)| (*column, at))
+        .collect();
     let mut dense = Array2::<f32>::zeros((sparse.rows(), columns.len().max(1)));
     for index in 0..sparse.rows() {
         let (terms, values) = sparse.row(index);
@@ -157,14 +196,22 @@ pub(crate) fn tfidf_floor(prepared: &Prepared, config: &StarDownConfig, seed: u6
 
 impl Evaluation {
     /// t-SNE of (a sample of) the test texts with all three labellings.
-    pub(crate) fn projection(&self, prepared: &Prepared, config: &StarDownConfig, streams: &Streams) -> Result<Option<Projection>, RunError> {
+    pub(crate) fn projection(
+        &self,
+        prepared: &Prepared,
+        config: &StarDownConfig,
+        streams: &Streams,
+    ) -> Result<Option<Projection>, RunError> {
         let n = self.test.rows();
         let wanted = config.eval.tsne_points.min(n);
         if wanted < 10 {
             return Ok(None);
         }
         let mut rng = streams.rng(stream::PROJECTION, &[]);
-        let mut picked: Vec<usize> = training::shuffle(n, &mut rng).into_iter().take(wanted).collect();
+        let mut picked: Vec<usize> = training::shuffle(n, &mut rng)
+            .into_iter()
+            .take(wanted)
+            .collect();
         picked.sort_unstable();
         let all = view(&self.test)?;
         let points = all.select(ndarray::Axis(0), &picked);
@@ -173,11 +220,19 @@ impl Evaluation {
         let placed = params.fit(points.view())?;
         let pick = |labels: &[usize]| picked.iter().map(|at| labels[*at]).collect::<Vec<_>>();
         Ok(Some(Projection {
-            xy: placed.embedding.rows().into_iter().map(|xy| [xy[0], xy[1]]).collect(),
+            xy: placed
+                .embedding
+                .rows()
+                .into_iter()
+                .map(|xy| [xy[0], xy[1]])
+                .collect(),
             coarse: pick(&prepared.data.test.coarse),
             fine: prepared.data.test.fine.as_deref().map(pick),
             found: pick(&self.found),
-            texts: picked.iter().map(|at| prepared.data.test.texts[*at].clone()).collect(),
+            texts: picked
+                .iter()
+                .map(|at| prepared.data.test.texts[*at].clone())
+                .collect(),
         }))
     }
 
@@ -206,7 +261,11 @@ impl Evaluation {
                 name: None,
                 size: members.len(),
                 coarse_counts,
-                examples: members.iter().take(10).map(|(at, _)| prepared.data.test.texts[*at].clone()).collect(),
+                examples: members
+                    .iter()
+                    .take(10)
+                    .map(|(at, _)| prepared.data.test.texts[*at].clone())
+                    .collect(),
             });
         }
         Ok(summaries)
@@ -214,11 +273,19 @@ impl Evaluation {
 
     /// Majority coarse label of every training centroid.
     pub(crate) fn centroid_coarse(&self, prepared: &Prepared) -> Result<Vec<usize>, RunError> {
-        Ok(clustering::majority(&self.train_found, &prepared.data.train.coarse, prepared.k)?)
+        Ok(clustering::majority(
+            &self.train_found,
+            &prepared.data.train.coarse,
+            prepared.k,
+        )?)
     }
 
     /// The training texts nearest to each centroid, as evidence for naming.
-    pub(crate) fn centroid_examples(&self, prepared: &Prepared, count: usize) -> Result<Vec<Vec<String>>, RunError> {
+    pub(crate) fn centroid_examples(
+        &self,
+        prepared: &Prepared,
+        count: usize,
+    ) -> Result<Vec<Vec<String>>, RunError> {
         let vectors = view(&self.train)?;
         let centres = self.centroids.vectors();
         let mut examples = Vec::with_capacity(prepared.k);
@@ -231,7 +298,13 @@ impl Evaluation {
                 .map(|(at, _)| (at, centres.row(id).dot(&vectors.row(at))))
                 .collect();
             members.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            examples.push(members.iter().take(count).map(|(at, _)| prepared.data.train.texts[*at].clone()).collect());
+            examples.push(
+                members
+                    .iter()
+                    .take(count)
+                    .map(|(at, _)| prepared.data.train.texts[*at].clone())
+                    .collect(),
+            );
         }
         Ok(examples)
     }

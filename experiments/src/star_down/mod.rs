@@ -24,7 +24,8 @@ mod run;
 mod state;
 
 pub use config::{
-    EvalConfig, Objective, OptimizerConfig, PocketConfig, PretrainConfig, StarDownConfig, TrainConfig,
+    EvalConfig, Objective, OptimizerConfig, PocketConfig, PretrainConfig, StarDownConfig,
+    TrainConfig,
 };
 pub use program::main_with;
 pub use run::{Request, run};

@@ -9,7 +9,12 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 /// A linear map with PyTorch's default initialisation, uniform in `+-1 / sqrt(in)`.
-pub(crate) fn uniform_linear(input: usize, output: usize, rng: &mut ChaCha8Rng, device: &Device) -> Linear {
+pub(crate) fn uniform_linear(
+    input: usize,
+    output: usize,
+    rng: &mut ChaCha8Rng,
+    device: &Device,
+) -> Linear {
     let bound = 1.0 / (input as f32).sqrt();
     let mut draw = |count: usize| -> Vec<f32> {
         (0..count)
@@ -46,7 +51,13 @@ pub(crate) struct CoarseHead {
 impl CoarseHead {
     const BOTTLENECK: usize = 128;
 
-    pub(crate) fn new(hidden: usize, classes: usize, dropout: f64, rng: &mut ChaCha8Rng, device: &Device) -> Self {
+    pub(crate) fn new(
+        hidden: usize,
+        classes: usize,
+        dropout: f64,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> Self {
         Self {
             hidden: uniform_linear(hidden, hidden, rng, device),
             bottleneck: uniform_linear(hidden, Self::BOTTLENECK, rng, device),
@@ -71,6 +82,10 @@ pub(crate) struct ContrastModel {
 }
 
 /// Rows of padded ids for a batch of texts.
-pub(crate) fn token_batch(rows: &[Vec<u32>], pad: u32, device: &Device) -> Result<TokenBatch, encoder::EncoderError> {
+pub(crate) fn token_batch(
+    rows: &[Vec<u32>],
+    pad: u32,
+    device: &Device,
+) -> Result<TokenBatch, encoder::EncoderError> {
     TokenBatch::new(rows, pad, device)
 }

@@ -38,24 +38,12 @@ impl Prepared {
         } else {
             load_category_dir(&data_directory(&config.data)?, &LoadOptions::default())?
         };
-        let single: Vec<String> = data
-            .report
-            .warnings
-            .iter()
-            .filter_map(|warning| match warning {
-                datasets::Warning::SingleRowFine { label } => Some(label.clone()),
-                _ => None,
-            })
-            .collect();
-        if !single.is_empty() {
-            return Err(RunError::Data(format!(
-                "fine classes with a single training row cannot be discovered: {}",
-                single.join(", ")
-            )));
-        }
+        check_single_rows(&data)?;
         let name = data.name.to_lowercase();
-        let known = ["clinc", "hwu64", "wos"].into_iter().find(|set| name.starts_with(set));
-        let max_len = match (config.max_len, known) {
+        let known = ["clinc", "hwu64", "wos"]
+            .into_iter()
+            .find(|set| name.starts_with(set));
+        let mut max_len = match (config.max_len, known) {
             (0, Some("clinc")) => 30,
             (0, Some("hwu64")) => 10,
             (0, Some("wos")) => 200,
@@ -75,7 +63,7 @@ impl Prepared {
         let smaller = n.min(data.test.len());
         if k < 2 || k > smaller {
             return Err(RunError::Data(format!(
-                "{k} fine categories: expected 2 to {smaller}, the rows of the smaller split"
+                "n_fine: {k} fine categories: expected 2 to {smaller}, the rows of the smaller split"
             )));
         }
         let topk = match (config.train.topk, known) {
@@ -91,7 +79,12 @@ impl Prepared {
         }
         let (base, tokenizer, model_hashes, model_name) = if config.model == "pocket" {
             let tokenizer = pocket_tokenizer()?;
-            (None, tokenizer, BTreeMap::new(), "pocket (random)".to_owned())
+            (
+                None,
+                tokenizer,
+                BTreeMap::new(),
+                "pocket (random)".to_owned(),
+            )
         } else {
             let dir = Path::new(&config.model);
             let options = encoder::LoadOptions {
@@ -101,6 +94,15 @@ impl Prepared {
                 dropout: (config.dropout >= 0.0).then_some(config.dropout),
             };
             let model = SentenceEncoder::load(dir, &options, &device)?;
+            let positions = model.config.max_position_embeddings;
+            if config.max_len > positions {
+                return Err(RunError::Config(format!(
+                    "max_len: expected at most the {positions} positions of {}, found {}",
+                    dir.display(),
+                    config.max_len
+                )));
+            }
+            max_len = max_len.min(positions);
             let hash = SentenceEncoder::weights_hash(dir)?;
             let name = model
                 .config
@@ -108,11 +110,19 @@ impl Prepared {
                 .get("_name_or_path")
                 .and_then(|value| value.as_str())
                 .map_or_else(
-                    || dir.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+                    || {
+                        dir.file_name()
+                            .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+                    },
                     str::to_owned,
                 );
             let tokenizer = model.tokenizer.clone();
-            (Some(model), tokenizer, BTreeMap::from([("model.safetensors".to_owned(), hash)]), name)
+            (
+                Some(model),
+                tokenizer,
+                BTreeMap::from([("model.safetensors".to_owned(), hash)]),
+                name,
+            )
         };
         let train_ids = tokenizer.encode(&data.train.texts, max_len)?;
         let test_ids = tokenizer.encode(&data.test.texts, max_len)?;
@@ -121,10 +131,15 @@ impl Prepared {
             .report
             .files
             .iter()
-            .map(|file| (
-                    file.path.file_name().map_or_else(|| file.split.clone(), |name| name.to_string_lossy().into_owned()),
+            .map(|file| {
+                (
+                    file.path.file_name().map_or_else(
+                        || file.split.clone(),
+                        |name| name.to_string_lossy().into_owned(),
+                    ),
                     file.sha256.clone(),
-                ))
+                )
+            })
             .collect();
         Ok(Self {
             data,
@@ -167,8 +182,16 @@ impl Prepared {
         // of a word is left in its first vector; without pre-training nothing else carries it.
         let tables = &mut encoder.bert.embeddings;
         rescale(&mut tables.word_embeddings, size.init_std, size.word_std);
-        rescale(&mut tables.position_embeddings, size.init_std, size.position_std);
-        rescale(&mut tables.token_type_embeddings, size.init_std, size.position_std);
+        rescale(
+            &mut tables.position_embeddings,
+            size.init_std,
+            size.position_std,
+        );
+        rescale(
+            &mut tables.token_type_embeddings,
+            size.init_std,
+            size.position_std,
+        );
         encoder.max_len = self.max_len;
         Ok(encoder)
     }
@@ -177,8 +200,45 @@ impl Prepared {
 /// Gives a table drawn with standard deviation `from` the standard deviation `to`; 0 leaves it.
 fn rescale(table: &mut Embedding, from: f64, to: f64) {
     if from > 0.0 && to > 0.0 {
-        table.weight = table.weight.clone().map(|weight| weight.mul_scalar(to / from));
+        table.weight = table
+            .weight
+            .clone()
+            .map(|weight| weight.mul_scalar(to / from));
     }
+}
+
+/// A fine class with one training row has no neighbour to be found by.
+fn check_single_rows(data: &CategoryDataset) -> Result<(), RunError> {
+    let (Some(names), Some(fine)) = (&data.fine_names, &data.train.fine) else {
+        return Ok(());
+    };
+    let mut rows = vec![(0usize, 0usize); names.len()];
+    for (at, label) in fine.iter().enumerate() {
+        let (count, first) = &mut rows[*label];
+        if *count == 0 {
+            *first = at;
+        }
+        *count += 1;
+    }
+    let single: Vec<String> = rows
+        .iter()
+        .zip(names)
+        .filter(|((count, _), _)| *count == 1)
+        .map(|((_, at), name)| format!("`{name}` ({:?})", data.train.texts[*at]))
+        .collect();
+    if single.is_empty() {
+        return Ok(());
+    }
+    let file = data
+        .report
+        .files
+        .iter()
+        .find(|file| file.split == "train")
+        .map_or_else(|| data.name.clone(), |file| file.path.display().to_string());
+    Err(RunError::Data(format!(
+        "{file}: fine classes with a single row cannot be discovered: {}",
+        single.join(", ")
+    )))
 }
 
 /// A directory as it is; the name of a published set stands for its downloaded and verified files.
@@ -215,8 +275,8 @@ fn read_batch_order(file: &str, rows: usize) -> Result<Option<Vec<Vec<usize>>>, 
         message,
     };
     let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let order: Vec<Vec<usize>> =
-        serde_json::from_str(&text).map_err(|error| fail(format!("expected a JSON list of index lists: {error}")))?;
+    let order: Vec<Vec<usize>> = serde_json::from_str(&text)
+        .map_err(|error| fail(format!("expected a JSON list of index lists: {error}")))?;
     if order.is_empty() {
         return Err(fail("expected at least one batch".into()));
     }
@@ -224,10 +284,14 @@ fn read_batch_order(file: &str, rows: usize) -> Result<Option<Vec<Vec<usize>>>, 
         let mut sorted = ids.clone();
         sorted.sort_unstable();
         if ids.is_empty() || sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(fail(format!("batch {batch}: expected distinct indices, at least one")));
+            return Err(fail(format!(
+                "batch {batch}: expected distinct indices, at least one"
+            )));
         }
         if let Some(id) = sorted.last().filter(|id| **id >= rows) {
-            return Err(fail(format!("batch {batch}: index {id}, expected below {rows}")));
+            return Err(fail(format!(
+                "batch {batch}: index {id}, expected below {rows}"
+            )));
         }
     }
     Ok(Some(order))

@@ -10,8 +10,8 @@ use encoder::{BertModel, MlmHead, Pooling, SentenceEncoder, TextTokenizer};
 use losses::{CoarseCrossEntropy, MaskedLm};
 use training::{
     AdamW, AdamWConfig, CheckpointFiles, EarlyStopping, EarlyStoppingConfig, Experiment, Goal,
-    LinearSchedule, NonFinite, Plan, StepReport, Streams, Verdict, clip, from_safetensors, load_module,
-    save_module, shuffle, stream, to_safetensors,
+    LinearSchedule, NonFinite, Plan, StepReport, Streams, Verdict, clip, from_safetensors,
+    load_module, save_module, shuffle, stream, to_safetensors,
 };
 
 use super::augment::mask_tokens;
@@ -61,7 +61,8 @@ fn split(n: usize, valid_fraction: f64, streams: &Streams) -> (Vec<usize>, Vec<u
 
 /// Steps of one epoch.
 pub(crate) fn steps_per_epoch(n: usize, config: &StarDownConfig) -> u64 {
-    let train = (((1.0 - config.pretrain.valid_fraction) * n as f64).floor() as usize).clamp(1, n - 1);
+    let train =
+        (((1.0 - config.pretrain.valid_fraction) * n as f64).floor() as usize).clamp(1, n - 1);
     train.div_ceil(config.batch_size) as u64
 }
 
@@ -78,7 +79,11 @@ impl<'a> Pretrain<'a> {
         let n = prepared.data.train.len();
         let (train_rows, valid_rows) = split(n, config.pretrain.valid_fraction, &streams);
         // The published plan counts all training rows although an epoch only visits its part.
-        let planned = if config.pretrain.schedule_epochs == 0 { train_rows.len() } else { n };
+        let planned = if config.pretrain.schedule_epochs == 0 {
+            train_rows.len()
+        } else {
+            n
+        };
         let plan = Plan {
             rows: planned as u64,
             batch: config.batch_size as u64,
@@ -109,13 +114,24 @@ impl<'a> Pretrain<'a> {
         let mut rng = self.streams.rng(stream::INIT, &[STAGE]);
         let mlm = self.config.pretrain.mlm.then(|| {
             encoder.mlm_head.clone().map_or_else(
-                || MlmHead::random(&encoder.config, self.streams.seed(stream::INIT, &[STAGE, 1]), &device),
+                || {
+                    MlmHead::random(
+                        &encoder.config,
+                        self.streams.seed(stream::INIT, &[STAGE, 1]),
+                        &device,
+                    )
+                },
                 Module::train,
             )
         });
         let model = PretrainModel {
             backbone: encoder.bert.clone().train(),
-            classifier: uniform_linear(hidden, self.prepared.data.coarse_names.len(), &mut rng, &device),
+            classifier: uniform_linear(
+                hidden,
+                self.prepared.data.coarse_names.len(),
+                &mut rng,
+                &device,
+            ),
             mlm,
         };
         Ok(PretrainState {
@@ -132,15 +148,30 @@ impl<'a> Pretrain<'a> {
     }
 
     /// A state continued from a checkpoint.
-    pub(crate) fn resume(&self, encoder: &SentenceEncoder, files: &CheckpointFiles) -> Result<PretrainState, RunError> {
+    pub(crate) fn resume(
+        &self,
+        encoder: &SentenceEncoder,
+        files: &CheckpointFiles,
+    ) -> Result<PretrainState, RunError> {
         let mut state = self.start(encoder)?;
         let file = |name: &str| file_of(files, name);
-        state.model = load_module(state.model, file("model.safetensors")?, NonFinite::Allow, "resume the model")?;
-        state
-            .optimizer
-            .load_state(&state.model, from_safetensors(file("optimizer.safetensors")?, NonFinite::Allow)?)?;
+        state.model = load_module(
+            state.model,
+            file("model.safetensors")?,
+            NonFinite::Allow,
+            "resume the model",
+        )?;
+        state.optimizer.load_state(
+            &state.model,
+            from_safetensors(file("optimizer.safetensors")?, NonFinite::Allow)?,
+        )?;
         if let Some(bytes) = files.get("best.safetensors") {
-            state.best = Some(load_module(state.model.backbone.clone(), bytes, NonFinite::Allow, "resume the best encoder")?);
+            state.best = Some(load_module(
+                state.model.backbone.clone(),
+                bytes,
+                NonFinite::Allow,
+                "resume the best encoder",
+            )?);
         }
         if let Some(early) = self.run.early {
             state.early = early;
@@ -161,7 +192,11 @@ impl<'a> Pretrain<'a> {
     /// Coarse accuracy on the held-out part, in percent.
     fn validate(&self, model: &PretrainModel) -> Result<f64, RunError> {
         let model = model.valid();
-        let ids: Vec<&[u32]> = self.valid_rows.iter().map(|row| self.prepared.train_ids[*row].as_slice()).collect();
+        let ids: Vec<&[u32]> = self
+            .valid_rows
+            .iter()
+            .map(|row| self.prepared.train_ids[*row].as_slice())
+            .collect();
         let vectors = encoder::encode_ids(
             &model.backbone,
             self.pooling,
@@ -172,8 +207,17 @@ impl<'a> Pretrain<'a> {
             |_, _| {},
         )?;
         let device = &self.prepared.device;
-        let rows = Tensor::<2>::from_data(TensorData::new(vectors.values.clone(), [ids.len(), vectors.dim]), device);
-        let found: Vec<i64> = model.classifier.forward(rows).argmax(1).into_data().iter::<i64>().collect();
+        let rows = Tensor::<2>::from_data(
+            TensorData::new(vectors.values.clone(), [ids.len(), vectors.dim]),
+            device,
+        );
+        let found: Vec<i64> = model
+            .classifier
+            .forward(rows)
+            .argmax(1)
+            .into_data()
+            .iter::<i64>()
+            .collect();
         let right = found
             .iter()
             .zip(&self.valid_rows)
@@ -191,6 +235,24 @@ pub(crate) fn adamw(config: &StarDownConfig) -> Result<AdamWConfig, RunError> {
         decay_order: config.decay_order()?,
         ..AdamWConfig::default()
     })
+}
+
+/// A loss that is NaN or infinite, before its gradient is asked for: the gradient's norm would be
+/// blamed for it.
+pub(crate) fn check_losses(
+    values: &BTreeMap<String, f64>,
+    step: u64,
+) -> Result<(), training::Error> {
+    for (name, value) in values {
+        if name.starts_with("loss") && !value.is_finite() {
+            return Err(training::Error::NotFiniteLoss {
+                step,
+                name: name.clone(),
+                value: *value,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A file that a checkpoint must have.
@@ -211,7 +273,11 @@ impl Experiment for Pretrain<'_> {
     type State = PretrainState;
     type Batch = PretrainBatch;
 
-    fn batch(&mut self, _state: &PretrainState, step: u64) -> Result<PretrainBatch, training::BoxError> {
+    fn batch(
+        &mut self,
+        _state: &PretrainState,
+        step: u64,
+    ) -> Result<PretrainBatch, training::BoxError> {
         let local = step - self.offset;
         let (epoch, index) = (local / self.steps(), (local % self.steps()) as usize);
         if self.order.as_ref().is_none_or(|(of, _, _)| *of != epoch) {
@@ -219,13 +285,23 @@ impl Experiment for Pretrain<'_> {
             self.order = Some((
                 epoch,
                 shuffle(n, &mut self.streams.rng(stream::SHUFFLE, &[STAGE, epoch])),
-                shuffle(n, &mut self.streams.rng(stream::MLM_SHUFFLE, &[STAGE, epoch])),
+                shuffle(
+                    n,
+                    &mut self.streams.rng(stream::MLM_SHUFFLE, &[STAGE, epoch]),
+                ),
             ));
         }
-        let (_, coarse, mlm) = self.order.get_or_insert_with(|| (epoch, Vec::new(), Vec::new()));
+        let (_, coarse, mlm) = self
+            .order
+            .get_or_insert_with(|| (epoch, Vec::new(), Vec::new()));
         let size = self.config.batch_size;
         let pick = |order: &[usize]| -> Vec<usize> {
-            order.iter().skip(index * size).take(size).map(|at| self.train_rows[*at]).collect()
+            order
+                .iter()
+                .skip(index * size)
+                .take(size)
+                .map(|at| self.train_rows[*at])
+                .collect()
         };
         Ok(PretrainBatch {
             coarse: pick(coarse),
@@ -246,18 +322,36 @@ impl Experiment for Pretrain<'_> {
         let pad = self.tokenizer.pad_id();
         let mut values = BTreeMap::from([("seed".to_owned(), self.seed as f64)]);
 
-        let rows: Vec<Vec<u32>> = batch.coarse.iter().map(|row| self.prepared.train_ids[*row].clone()).collect();
+        let rows: Vec<Vec<u32>> = batch
+            .coarse
+            .iter()
+            .map(|row| self.prepared.train_ids[*row].clone())
+            .collect();
         let tokens = token_batch(&rows, pad, &device)?;
         let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
-        let logits = state.model.classifier.forward(dropout(pooled, self.head_dropout()));
-        let labels: Vec<i32> = batch.coarse.iter().map(|row| self.prepared.data.train.coarse[*row] as i32).collect();
-        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch.coarse.len()]), &device);
+        let logits = state
+            .model
+            .classifier
+            .forward(dropout(pooled, self.head_dropout()));
+        let labels: Vec<i32> = batch
+            .coarse
+            .iter()
+            .map(|row| self.prepared.data.train.coarse[*row] as i32)
+            .collect();
+        let labels =
+            Tensor::<1, Int>::from_data(TensorData::new(labels, [batch.coarse.len()]), &device);
         let mut loss = CoarseCrossEntropy.forward(logits, labels)?;
-        values.insert("loss_coarse".into(), loss.clone().into_scalar::<f32>().into());
+        values.insert(
+            "loss_coarse".into(),
+            loss.clone().into_scalar::<f32>().into(),
+        );
 
         if let Some(head) = &state.model.mlm {
             let mut rng = self.streams.rng(stream::MLM_MASK, &[STAGE, local]);
-            let mask = self.tokenizer.mask_id().ok_or("the tokenizer has no mask token: set pretrain.mlm=false")?;
+            let mask = self
+                .tokenizer
+                .mask_id()
+                .ok_or("the tokenizer has no mask token: set pretrain.mlm=false")?;
             let masked: Vec<_> = batch
                 .mlm
                 .iter()
@@ -288,8 +382,10 @@ impl Experiment for Pretrain<'_> {
             if !positions.is_empty() {
                 let count = positions.len();
                 let states = state.model.backbone.forward(&tokens)?;
-                let positions = Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), &device);
-                let targets = Tensor::<1, Int>::from_data(TensorData::new(originals, [count]), &device);
+                let positions =
+                    Tensor::<1, Int>::from_data(TensorData::new(positions, [count]), &device);
+                let targets =
+                    Tensor::<1, Int>::from_data(TensorData::new(originals, [count]), &device);
                 let table = state.model.backbone.embeddings.word_embeddings.weight.val();
                 let logits = head.forward(states.last, positions, table);
                 let mlm = MaskedLm.forward(logits, targets)?;
@@ -298,6 +394,7 @@ impl Experiment for Pretrain<'_> {
             }
         }
         values.insert("loss".into(), loss.clone().into_scalar::<f32>().into());
+        check_losses(&values, step)?;
 
         let mut grads = loss.backward();
         let limit = (self.config.optimizer.clip > 0.0).then_some(self.config.optimizer.clip);
@@ -306,7 +403,9 @@ impl Experiment for Pretrain<'_> {
             values.insert("grad_norm".into(), clipped.norm);
         }
         let lr = self.schedule.lr(local);
-        state.model = state.optimizer.step(lr, state.model, &mut grads, clipped.scale)?;
+        state.model = state
+            .optimizer
+            .step(lr, state.model, &mut grads, clipped.scale)?;
         self.step_ms.push(began.elapsed().as_secs_f64() * 1e3);
 
         let epoch = local / self.steps();
@@ -338,7 +437,10 @@ impl Experiment for Pretrain<'_> {
         run.local += self.step_ms.len() as u64;
         let mut files = run.files(None)?;
         files.insert("model.safetensors".into(), save_module(&state.model)?);
-        files.insert("optimizer.safetensors".into(), to_safetensors(&state.optimizer.state()?)?);
+        files.insert(
+            "optimizer.safetensors".into(),
+            to_safetensors(&state.optimizer.state()?)?,
+        );
         if let Some(best) = &state.best {
             files.insert("best.safetensors".into(), save_module(best)?);
         }
@@ -348,7 +450,11 @@ impl Experiment for Pretrain<'_> {
 
 impl Pretrain<'_> {
     fn head_dropout(&self) -> f64 {
-        if self.config.dropout >= 0.0 { self.config.dropout } else { 0.1 }
+        if self.config.dropout >= 0.0 {
+            self.config.dropout
+        } else {
+            0.1
+        }
     }
 
     /// Adds what the loop measured, so that the next checkpoint carries it.

@@ -9,8 +9,8 @@ use encoder::{BertModel, SentenceEncoder, WeightTensor};
 use kernels::DeviceSpec;
 use serde_json::{Value, json};
 use training::{
-    CheckpointStore, Interrupted, MetricsLog, NonFinite, Outcome, Progress, RunDir, RunManifest,
-    RunOptions, RunnerMarks, Services, StopFlag, Streams, EventWriter, fixed_clock, load_module,
+    CheckpointStore, EventWriter, Interrupted, MetricsLog, NonFinite, Outcome, Progress, RunDir,
+    RunManifest, RunOptions, RunnerMarks, Services, StopFlag, Streams, fixed_clock, load_module,
     peak_rss_mb, run_steps, save_module,
 };
 
@@ -66,7 +66,9 @@ pub fn run(request: Request<'_>) -> Result<ResultFile, RunError> {
     let device = spec.open()?;
     let prepared = Prepared::new(&request.config, device)?;
     // An encoder that cannot be built is found before a directory is made for the run.
-    prepared.encoder(&Streams::new(request.config.seeds.first().copied().unwrap_or(0)))?;
+    prepared.encoder(&Streams::new(
+        request.config.seeds.first().copied().unwrap_or(0),
+    ))?;
     let manifest = manifest(&request, &prepared, spec);
     let dir = if request.resume {
         let (dir, old) = RunDir::open(&request.out)?;
@@ -75,7 +77,9 @@ pub fn run(request: Request<'_>) -> Result<ResultFile, RunError> {
             ("model", &manifest.model, &old.model),
         ] {
             if now != before {
-                return Err(RunError::Data(format!("{what} files differ from those the run was started with")));
+                return Err(RunError::Data(format!(
+                    "{what} files differ from those the run was started with"
+                )));
             }
         }
         dir
@@ -86,7 +90,10 @@ pub fn run(request: Request<'_>) -> Result<ResultFile, RunError> {
 }
 
 fn manifest(request: &Request<'_>, prepared: &Prepared, spec: DeviceSpec) -> RunManifest {
-    let mut manifest = RunManifest::new("star_down", request.config.seeds.first().copied().unwrap_or(0));
+    let mut manifest = RunManifest::new(
+        "star_down",
+        request.config.seeds.first().copied().unwrap_or(0),
+    );
     manifest.data = prepared.data_hashes.clone();
     manifest.model = prepared.model_hashes.clone();
     manifest.versions = BTreeMap::from([
@@ -116,9 +123,18 @@ struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    fn new(request: Request<'a>, prepared: Prepared, dir: RunDir, spec: DeviceSpec) -> Result<Self, RunError> {
+    fn new(
+        request: Request<'a>,
+        prepared: Prepared,
+        dir: RunDir,
+        spec: DeviceSpec,
+    ) -> Result<Self, RunError> {
         let store = CheckpointStore::new(dir.path());
-        let checkpoint = if request.resume { store.latest()? } else { None };
+        let checkpoint = if request.resume {
+            store.latest()?
+        } else {
+            None
+        };
         let (mut state, mut start, mut resumed) = (RunState::default(), None, None);
         let (mut lines, mut bytes) = (0, 0);
         if let Some(checkpoint) = checkpoint {
@@ -172,21 +188,34 @@ impl<'a> Session<'a> {
         let n = self.prepared.data.train.len();
         match phase {
             Phase::TfIdf | Phase::Frozen => 0,
-            Phase::Pretrain => pretrain::steps_per_epoch(n, self.config()) * self.config().pretrain.epochs,
-            Phase::Train(_) => contrast::steps_per_epoch(n, self.config()) * self.config().train.epochs,
+            Phase::Pretrain => {
+                pretrain::steps_per_epoch(n, self.config()) * self.config().pretrain.epochs
+            }
+            Phase::Train(_) => {
+                contrast::steps_per_epoch(n, self.config()) * self.config().train.epochs
+            }
         }
     }
 
     /// First global step of the phase at work. Every phase has its own stretch of one count, whether
     /// or not an earlier one stopped early, so that checkpoint names never clash.
     fn offset(&self) -> u64 {
-        let seed: u64 = self.phases.iter().map(|phase| self.planned_steps(*phase)).sum();
-        let before: u64 = self.phases[..self.state.phase].iter().map(|phase| self.planned_steps(*phase)).sum();
+        let seed: u64 = self
+            .phases
+            .iter()
+            .map(|phase| self.planned_steps(*phase))
+            .sum();
+        let before: u64 = self.phases[..self.state.phase]
+            .iter()
+            .map(|phase| self.planned_steps(*phase))
+            .sum();
         seed * self.state.seed as u64 + before
     }
 
     fn run(mut self, began: Instant) -> Result<ResultFile, RunError> {
-        self.request.progress.message(&format!("{}", self.prepared.data.report));
+        self.request
+            .progress
+            .message(&format!("{}", self.prepared.data.report));
         let seeds = self.config().seeds.clone();
         while self.state.seed < seeds.len() {
             let seed = seeds[self.state.seed];
@@ -195,7 +224,11 @@ impl<'a> Session<'a> {
             while self.state.phase < self.phases.len() {
                 // Phases without steps never look at the request themselves.
                 if let Some(interruption) = self.request.stop.requested() {
-                    interrupted(Outcome::Interrupted(interruption), self.offset() + self.state.local, &self.dir)?;
+                    interrupted(
+                        Outcome::Interrupted(interruption),
+                        self.offset() + self.state.local,
+                        &self.dir,
+                    )?;
                 }
                 let phase = self.phases[self.state.phase];
                 self.phase(phase, seed, &streams, &encoder)?;
@@ -236,12 +269,23 @@ impl<'a> Session<'a> {
     fn start_encoder(&self, encoder: &SentenceEncoder) -> Result<SentenceEncoder, RunError> {
         let mut encoder = encoder.clone();
         if let Some(start) = &self.start {
-            encoder.bert = load_module(encoder.bert, start, NonFinite::Allow, "start from pre-training")?;
+            encoder.bert = load_module(
+                encoder.bert,
+                start,
+                NonFinite::Allow,
+                "start from pre-training",
+            )?;
         }
         Ok(encoder)
     }
 
-    fn phase(&mut self, phase: Phase, seed: u64, streams: &Streams, encoder: &SentenceEncoder) -> Result<(), RunError> {
+    fn phase(
+        &mut self,
+        phase: Phase,
+        seed: u64,
+        streams: &Streams,
+        encoder: &SentenceEncoder,
+    ) -> Result<(), RunError> {
         match phase {
             Phase::TfIdf => {
                 let began = Instant::now();
@@ -261,7 +305,8 @@ impl<'a> Session<'a> {
                 let started = self.start_encoder(encoder)?;
                 let (backbone, tensors) = self.train(objective, seed, &started)?;
                 let name = self.config().stage_name(objective);
-                let evaluation = self.evaluate_and_conclude(&name, &backbone, seed, streams, encoder)?;
+                let evaluation =
+                    self.evaluate_and_conclude(&name, &backbone, seed, streams, encoder)?;
                 let last = self.state.phase + 1 == self.phases.len();
                 if self.state.seed == 0 && last {
                     self.keep_model(encoder, backbone, tensors, &evaluation)?;
@@ -280,7 +325,9 @@ impl<'a> Session<'a> {
         encoder: &SentenceEncoder,
     ) -> Result<Evaluation, RunError> {
         let began = Instant::now();
-        self.request.progress.message(&format!("seed {seed}: {stage}: evaluating"));
+        self.request
+            .progress
+            .message(&format!("seed {seed}: {stage}: evaluating"));
         let evaluation = evaluate(
             &self.prepared,
             self.config(),
@@ -306,16 +353,25 @@ impl<'a> Session<'a> {
     }
 
     /// Books the results of a finished phase.
-    fn conclude(&mut self, stage: &str, rows: Vec<crate::result::CategoryRow>, began: Instant) -> Result<(), RunError> {
+    fn conclude(
+        &mut self,
+        stage: &str,
+        rows: Vec<crate::result::CategoryRow>,
+        began: Instant,
+    ) -> Result<(), RunError> {
         for row in &rows {
             let mut line = json!({"event": "evaluation"});
-            if let (Value::Object(line), Ok(Value::Object(row))) = (&mut line, serde_json::to_value(row)) {
+            if let (Value::Object(line), Ok(Value::Object(row))) =
+                (&mut line, serde_json::to_value(row))
+            {
                 line.extend(row);
             }
             self.metrics.append(&line)?;
             if let Some(acc) = row.acc {
                 let more = match (row.ari, row.nmi) {
-                    (Some(ari), Some(nmi)) => format!("  ARI {:.2}  NMI {:.2}", 100.0 * ari, 100.0 * nmi),
+                    (Some(ari), Some(nmi)) => {
+                        format!("  ARI {:.2}  NMI {:.2}", 100.0 * ari, 100.0 * nmi)
+                    }
                     _ => String::new(),
                 };
                 self.request.progress.message(&format!(
@@ -345,7 +401,14 @@ impl<'a> Session<'a> {
         let per_epoch = total / self.config().pretrain.epochs.max(1);
         let config = self.config().clone();
         let resumed = self.resumed.take();
-        let mut stage = Pretrain::new(&self.prepared, &config, encoder, seed, offset, self.state.clone())?;
+        let mut stage = Pretrain::new(
+            &self.prepared,
+            &config,
+            encoder,
+            seed,
+            offset,
+            self.state.clone(),
+        )?;
         let mut state = match &resumed {
             Some(files) => stage.resume(encoder, files)?,
             None => stage.start(encoder)?,
@@ -484,7 +547,11 @@ impl<'a> Session<'a> {
             ),
         ]);
         match model.save(&self.dir.path().join("model")) {
-            Err(encoder::EncoderError::Config { field: "pooling", found, .. }) => {
+            Err(encoder::EncoderError::Config {
+                field: "pooling",
+                found,
+                ..
+            }) => {
                 self.request.progress.message(&format!(
                     "model/ is not written: pooling {found} has no form in the sentence-transformers layout"
                 ));
@@ -534,7 +601,8 @@ impl<'a> Session<'a> {
         let Ok(text) = std::fs::read_to_string(self.dir.path().join(REPORT_PARTS)) else {
             return Ok(input);
         };
-        let parts: Value = serde_json::from_str(&text).map_err(|error| RunError::Data(format!("{REPORT_PARTS}: {error}")))?;
+        let parts: Value = serde_json::from_str(&text)
+            .map_err(|error| RunError::Data(format!("{REPORT_PARTS}: {error}")))?;
         let get = |value: &Value, key: &str| value.get(key).cloned().unwrap_or(Value::Null);
         let projection = get(&parts, "projection");
         if projection.is_object() {
@@ -546,7 +614,12 @@ impl<'a> Session<'a> {
                 texts: read(get(&projection, "texts"))?,
             });
         }
-        for category in parts.get("categories").and_then(Value::as_array).into_iter().flatten() {
+        for category in parts
+            .get("categories")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             input.categories.push(crate::report::CategorySummary {
                 id: read(get(category, "id"))?,
                 name: None,
@@ -560,7 +633,8 @@ impl<'a> Session<'a> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, RunError> {
-    serde_json::from_value(value).map_err(|error| RunError::Data(format!("{REPORT_PARTS}: {error}")))
+    serde_json::from_value(value)
+        .map_err(|error| RunError::Data(format!("{REPORT_PARTS}: {error}")))
 }
 
 fn interrupted(outcome: Outcome, step: u64, dir: &RunDir) -> Result<(), RunError> {
@@ -592,7 +666,9 @@ fn curves(path: &Path) -> Result<Vec<Curve>, RunError> {
     let mut curves: BTreeMap<(String, u64), Vec<(f64, f64)>> = BTreeMap::new();
     let mut first: BTreeMap<(String, u64), f64> = BTreeMap::new();
     for line in text.lines() {
-        let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
+        let Ok(value) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
         let (Some(stage), Some(step), Some(seed)) = (
             value.get("stage").and_then(Value::as_str),
             value.get("step").and_then(Value::as_f64),

@@ -45,12 +45,17 @@ pub(crate) struct PartialTiming {
 
 impl RunState {
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, RunError> {
-        serde_json::to_vec(self).map_err(|error| RunError::Data(format!("write {RUN_FILE}: {error}")))
+        serde_json::to_vec(self)
+            .map_err(|error| RunError::Data(format!("write {RUN_FILE}: {error}")))
     }
 
     pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Self, RunError> {
-        serde_json::from_slice(checkpoint.file(RUN_FILE)?)
-            .map_err(|error| RunError::Data(format!("checkpoint {}: {RUN_FILE}: {error}", checkpoint.step)))
+        serde_json::from_slice(checkpoint.file(RUN_FILE)?).map_err(|error| {
+            RunError::Data(format!(
+                "checkpoint {}: {RUN_FILE}: {error}",
+                checkpoint.step
+            ))
+        })
     }
 
     /// The files every checkpoint has.

@@ -42,7 +42,10 @@ impl Embeddings {
         let hidden = config.hidden_size;
         Self {
             word_embeddings: Embedding {
-                weight: init.normal_with_zero_row([config.vocab_size, hidden], config.pad_token_id as usize),
+                weight: init.normal_with_zero_row(
+                    [config.vocab_size, hidden],
+                    config.pad_token_id as usize,
+                ),
             },
             position_embeddings: Embedding {
                 weight: init.normal([config.max_position_embeddings, hidden]),
@@ -59,7 +62,11 @@ impl Embeddings {
     pub fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
         let words = self.word_embeddings.forward(batch.ids.clone());
         let [rows, hidden] = words.dims();
-        let segment = self.token_type_embeddings.weight.val().slice([0..1, 0..hidden]);
+        let segment = self
+            .token_type_embeddings
+            .weight
+            .val()
+            .slice([0..1, 0..hidden]);
         let positions = self
             .position_embeddings
             .weight
@@ -67,6 +74,9 @@ impl Embeddings {
             .slice([0..batch.width, 0..hidden])
             + segment; // [width, hidden]
         let sum = words.reshape([batch.batch, batch.width, hidden]) + positions.unsqueeze::<3>();
-        dropout(self.layer_norm.forward(sum.reshape([rows, hidden])), self.dropout)
+        dropout(
+            self.layer_norm.forward(sum.reshape([rows, hidden])),
+            self.dropout,
+        )
     }
 }

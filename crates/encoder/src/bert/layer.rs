@@ -67,7 +67,9 @@ pub fn dropout<const D: usize>(x: Tensor<D>, rate: f64) -> Tensor<D> {
         return x;
     }
     let keep = 1.0 - rate;
-    let mask = x.random_like(Distribution::Bernoulli(keep)).mul_scalar(1.0 / keep);
+    let mask = x
+        .random_like(Distribution::Bernoulli(keep))
+        .mul_scalar(1.0 / keep);
     x * mask
 }
 

@@ -28,7 +28,10 @@ pub struct MlmHead {
 impl MlmHead {
     /// A newly initialised head, for checkpoints without one.
     pub fn random(config: &BertConfig, seed: u64, device: &Device) -> Self {
-        Self::build(config, &mut Init::seeded(seed, config.initializer_range, device))
+        Self::build(
+            config,
+            &mut Init::seeded(seed, config.initializer_range, device),
+        )
     }
 
     pub(crate) fn build(config: &BertConfig, init: &mut Init) -> Self {
@@ -48,7 +51,9 @@ impl MlmHead {
         word_embeddings: Tensor<2>,
     ) -> Tensor<2> {
         let rows = hidden.select(0, selected);
-        let rows = self.layer_norm.forward(kernels::gelu(self.transform.forward(rows)));
+        let rows = self
+            .layer_norm
+            .forward(kernels::gelu(self.transform.forward(rows)));
         rows.matmul(word_embeddings.transpose()) + self.bias.val().unsqueeze::<2>()
     }
 }

@@ -50,7 +50,11 @@ impl BertModel {
     /// The configuration is out of range.
     pub fn random(config: &BertConfig, seed: u64, device: &Device) -> Result<Self, EncoderError> {
         config.check("configuration")?;
-        Ok(Self::build(config, true, &mut Init::seeded(seed, config.initializer_range, device)))
+        Ok(Self::build(
+            config,
+            true,
+            &mut Init::seeded(seed, config.initializer_range, device),
+        ))
     }
 
     pub(crate) fn build(config: &BertConfig, pooler: bool, init: &mut Init) -> Self {
