@@ -216,7 +216,8 @@ mod tests {
     #[test]
     fn every_bad_value_is_named() {
         let good = BertConfig::tiny(100);
-        let cases: [(&str, fn(&mut BertConfig)); 8] = [
+        type Spoil = fn(&mut BertConfig);
+        let cases: [(&str, Spoil); 8] = [
             ("vocab_size", |c| c.vocab_size = 0),
             ("hidden_size", |c| c.hidden_size = usize::MAX),
             ("num_attention_heads", |c| c.num_attention_heads = 3),

@@ -38,8 +38,11 @@ pub struct TextTokenizer {
     special: BTreeSet<u32>,
     vocab_size: usize,
     /// The library's tokenizer set to the last length asked for: setting it copies the vocabulary.
-    truncating: Arc<Mutex<Option<(usize, Arc<Tokenizer>)>>>,
+    truncating: Arc<Mutex<Option<Truncating>>>,
 }
+
+/// A length, and the library's tokenizer that cuts to it.
+type Truncating = (usize, Arc<Tokenizer>);
 
 impl TextTokenizer {
     /// Reads `tokenizer.json`.

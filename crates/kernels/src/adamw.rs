@@ -47,6 +47,11 @@ pub struct AdamWUpdate {
 }
 
 impl AdamWUpdate {
+    /// `1 - beta1` and `1 - beta2`. Taken in f64: in f32 `1 - 0.999` is off by 5e-5 of its value.
+    fn complements(&self) -> (f32, f32) {
+        ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32)
+    }
+
     /// `(step, root_scale, keep_before, keep_after)` such that
     /// `p <- (keep_before p - step m / (root_scale sqrt(v) + eps)) keep_after`.
     fn scalars(&self) -> (f32, f32, f32, f32) {
@@ -108,9 +113,10 @@ fn composed<const D: usize>(
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     let (step, root_scale, keep_before, keep_after) = update.scalars();
     let (beta1, beta2) = (update.beta1 as f32, update.beta2 as f32);
+    let (take1, take2) = update.complements();
     let grad = grad.mul_scalar(update.grad_scale);
-    let m = m.mul_scalar(beta1) + grad.clone().mul_scalar(1.0 - beta1);
-    let v = v.mul_scalar(beta2) + (grad.clone() * grad).mul_scalar(1.0 - beta2);
+    let m = m.mul_scalar(beta1) + grad.clone().mul_scalar(take1);
+    let v = v.mul_scalar(beta2) + (grad.clone() * grad).mul_scalar(take2);
     let root = v
         .clone()
         .sqrt()
@@ -132,10 +138,13 @@ fn fused<const D: usize>(
 ) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
     use crate::lerp::{from_flex, into_flex};
     let (step, root_scale, keep_before, keep_after) = update.scalars();
+    let (take1, take2) = update.complements();
     let scalars = crate::simd::AdamWScalars {
         grad_scale: update.grad_scale,
         beta1: update.beta1 as f32,
         beta2: update.beta2 as f32,
+        take1,
+        take2,
         step,
         root_scale,
         eps: update.eps as f32,
@@ -201,6 +210,23 @@ mod tests {
             DecayOrder::AfterStep => (p - u.lr * c2.sqrt() / c1 * m / (v.sqrt() + u.eps)) * decay,
         };
         [p, m, v]
+    }
+
+    #[test]
+    fn the_first_step_has_the_length_of_the_rate() {
+        // From empty moments the factors 1 - beta cancel, if they are rounded once.
+        let u = AdamWUpdate {
+            eps: 0.0,
+            weight_decay: 0.0,
+            ..update(DecayOrder::BeforeStep, 1)
+        };
+        let zero = || tensor(&[0.0, 0.0]);
+        for step in [adamw_update::<2>, composed::<2>] {
+            let (p, _, _) = step(zero(), tensor(&[3.0, -0.02]), zero(), zero(), &u);
+            for (got, want) in values(p).into_iter().zip([-0.03, 0.03]) {
+                assert!((got - want).abs() < 1e-8, "{got}");
+            }
+        }
     }
 
     #[test]

@@ -160,6 +160,9 @@ pub(crate) struct AdamWScalars {
     pub(crate) grad_scale: f32,
     pub(crate) beta1: f32,
     pub(crate) beta2: f32,
+    /// `1 - beta1` and `1 - beta2`, taken before rounding to f32.
+    pub(crate) take1: f32,
+    pub(crate) take2: f32,
     /// Multiplies `m`.
     pub(crate) step: f32,
     /// Multiplies `sqrt(v)` before `eps` is added.
@@ -179,11 +182,10 @@ fn adamw_body<const FUSED: bool>(
     v: &mut [f32],
     s: AdamWScalars,
 ) {
-    let (take1, take2) = (1.0 - s.beta1, 1.0 - s.beta2);
     for (((p, g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
         let g = g * s.grad_scale;
-        let m1 = fma::<FUSED>(s.beta1, *m, take1 * g);
-        let v1 = fma::<FUSED>(s.beta2, *v, take2 * g * g);
+        let m1 = fma::<FUSED>(s.beta1, *m, s.take1 * g);
+        let v1 = fma::<FUSED>(s.beta2, *v, s.take2 * g * g);
         *m = m1;
         *v = v1;
         let update = s.step * m1 / fma::<FUSED>(v1.sqrt(), s.root_scale, s.eps);

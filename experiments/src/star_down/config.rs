@@ -655,7 +655,8 @@ mod tests {
 
     #[test]
     fn bad_values_name_their_key() {
-        let cases: [(&str, fn(&mut StarDownConfig)); 18] = [
+        type Spoil = fn(&mut StarDownConfig);
+        let cases: [(&str, Spoil); 18] = [
             ("train.tau", |c| c.train.tau = 0.0),
             ("train.gamma", |c| c.train.gamma = f64::NAN),
             ("train.base", |c| c.train.base = 0.0),

@@ -243,7 +243,8 @@ pub(crate) fn check_losses(
     values: &BTreeMap<String, f64>,
     step: u64,
 ) -> Result<(), training::Error> {
-    for (name, value) in values {
+    // Backwards, so that a part such as `loss_mlm` is named before the sum `loss`.
+    for (name, value) in values.iter().rev() {
         if name.starts_with("loss") && !value.is_finite() {
             return Err(training::Error::NotFiniteLoss {
                 step,

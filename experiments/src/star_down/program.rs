@@ -56,7 +56,7 @@ pub fn main_with(common: Common) -> Result<(), RunError> {
 }
 
 /// Settings of a resumed run as they were; otherwise defaults, file, `--set`, options, in that order.
-/// Without data, model and file of the user's own the defaults are those of the bundled set.
+/// When data and model come out as `pocket`, the defaults are those of `configs/pocket.toml`.
 fn settings(common: &Common) -> Result<StarDownConfig, RunError> {
     let config = match &common.resume {
         Some(dir) => resolve(
@@ -90,18 +90,14 @@ fn settings(common: &Common) -> Result<StarDownConfig, RunError> {
                     assignments.push(format!("{key}=[{}]", items.join(",")));
                 }
             }
-            let bundled = common.data.as_deref().is_none_or(|data| data == "pocket")
-                && common
-                    .model
-                    .as_deref()
-                    .is_none_or(|model| model == "pocket")
-                && common.config.is_none();
-            let defaults = if bundled {
-                StarDownConfig::pocket()?
+            let file = common.config.as_deref();
+            let plain = resolve(&StarDownConfig::default(), file, &assignments)?;
+            // Wherever they were said: with the bundled data and model, what nobody set is bundled too.
+            if plain.data == "pocket" && plain.model == "pocket" {
+                resolve(&StarDownConfig::pocket()?, file, &assignments)?
             } else {
-                StarDownConfig::default()
-            };
-            resolve(&defaults, common.config.as_deref(), &assignments)?
+                plain
+            }
         }
     };
     config.check()?;
