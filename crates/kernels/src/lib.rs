@@ -5,10 +5,10 @@
 //!
 //! * [`device`]: `--device flex|ndarray|wgpu[:i]|cuda[:i]|auto` to a burn [`Device`](burn::tensor::Device).
 //! * [`allocator`]: keeps large buffers mapped between training steps.
-//! * [`gelu`]: the exact (erf) GELU as one operation, forward and backward.
+//! * [`gelu()`]: the exact (erf) GELU as one operation, forward and backward.
 //! * [`adamw`]: one pass of AdamW over a parameter, in place where the backend allows it.
-//! * [`lerp`]: the exponential moving average update, in place where the backend allows it.
-//! * [`square_sum`]: the building block of gradient norms, without a temporary.
+//! * [`lerp()`]: the exponential moving average update, in place where the backend allows it.
+//! * [`square_sum()`]: the building block of gradient norms, without a temporary.
 //!
 //! Each operation has a body composed of plain burn operations. That body is the reference the
 //! tests compare against, and it is what every backend without a specialised version runs.

@@ -27,7 +27,7 @@ struct Arguments {
     /// Golden files, or directories with golden files in them.
     #[arg(required = true, value_name = "DIR")]
     paths: Vec<PathBuf>,
-    /// Where to compute: flex, ndarray, wgpu[:index], cuda[:index] or auto.
+    /// Where to compute: flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
     #[arg(long, default_value = "auto", value_name = "D")]
     device: DeviceSpec,
     /// Model directory, needed by the files whose names begin with `bert`.
