@@ -39,7 +39,7 @@ use super::config::{Objective, StarDownConfig};
 use super::model::{CoarseHead, ContrastModel, token_batch};
 use super::prepare::Prepared;
 use super::pretrain::{adamw, check_losses, file_of};
-use super::state::RunState;
+use super::state::{RunState, Stage};
 use crate::error::RunError;
 
 /// Key of this stage in the random streams. DOWN and STAR share it: from the same start they see the
@@ -262,16 +262,17 @@ impl<'a> Contrast<'a> {
         (all > 0).then(|| right as f64 / all as f64)
     }
 
-    /// Adds what the loop measured, so that the next checkpoint carries it.
-    pub(crate) fn end_epoch(&mut self, seconds: f64) {
+    pub(crate) fn run_state(&self) -> &RunState {
+        &self.run
+    }
+}
+
+impl Stage for Contrast<'_> {
+    fn end_epoch(&mut self, _state: &ContrastState, seconds: f64) {
         self.run.local += self.step_ms.len() as u64;
         self.run.partial.step_ms.append(&mut self.step_ms);
         self.run.partial.refill_s.append(&mut self.refill_s);
         self.run.partial.epoch_s.push(seconds);
-    }
-
-    pub(crate) fn run_state(&self) -> &RunState {
-        &self.run
     }
 }
 

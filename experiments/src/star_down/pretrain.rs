@@ -18,7 +18,7 @@ use super::augment::mask_tokens;
 use super::config::StarDownConfig;
 use super::model::{PretrainModel, token_batch, uniform_linear};
 use super::prepare::Prepared;
-use super::state::RunState;
+use super::state::{RunState, Stage};
 use crate::error::RunError;
 
 /// Key of this stage in the random streams.
@@ -458,8 +458,13 @@ impl Pretrain<'_> {
         }
     }
 
-    /// Adds what the loop measured, so that the next checkpoint carries it.
-    pub(crate) fn end_epoch(&mut self, state: &PretrainState, seconds: f64) {
+    pub(crate) fn run_state(&self) -> &RunState {
+        &self.run
+    }
+}
+
+impl Stage for Pretrain<'_> {
+    fn end_epoch(&mut self, state: &PretrainState, seconds: f64) {
         self.run.early = Some(state.early);
         self.run.stopped = state.stopped;
         self.run.local += self.step_ms.len() as u64;
@@ -467,8 +472,8 @@ impl Pretrain<'_> {
         self.run.partial.epoch_s.push(seconds);
     }
 
-    pub(crate) fn run_state(&self) -> &RunState {
-        &self.run
+    fn stopped(&self, state: &PretrainState) -> bool {
+        state.stopped
     }
 }
 

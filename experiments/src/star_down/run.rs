@@ -19,7 +19,7 @@ use super::contrast::{self, Contrast};
 use super::evaluate::{Evaluation, evaluate, tfidf_floor};
 use super::prepare::Prepared;
 use super::pretrain::{self, Pretrain};
-use super::state::{RunState, START_FILE};
+use super::state::{RunState, START_FILE, Stage};
 use crate::config::to_toml;
 use crate::error::RunError;
 use crate::report::{Curve, ReportInput, write_report};
@@ -409,32 +409,25 @@ impl<'a> Session<'a> {
             offset,
             self.state.clone(),
         )?;
-        let mut state = match &resumed {
+        let state = match &resumed {
             Some(files) => stage.resume(encoder, files)?,
             None => stage.start(encoder)?,
         };
-        let mut local = self.state.local;
-        while local < total && !state.stopped {
-            let end = (local / per_epoch + 1) * per_epoch;
-            let began = Instant::now();
-            let options = RunOptions {
-                steps: offset + local..offset + end,
-                checkpoint_every: 0,
-                keep_last: config.checkpoints_kept,
-            };
-            let mut services = Services {
-                progress: self.request.progress.as_mut(),
-                metrics: Some(&mut self.metrics),
-                events: Some(&mut self.events),
-                checkpoints: Some(&self.store),
-                stop: self.request.stop,
-            };
-            let done = run_steps(&mut stage, state, &options, &mut services)?;
-            interrupted(done.outcome, done.step, &self.dir)?;
-            state = done.state;
-            stage.end_epoch(&state, began.elapsed().as_secs_f64());
-            local = done.step - offset;
-        }
+        let epochs = Epochs {
+            offset,
+            local: self.state.local,
+            total,
+            per_epoch,
+            keep_last: config.checkpoints_kept,
+        };
+        let mut services = Services {
+            progress: self.request.progress.as_mut(),
+            metrics: Some(&mut self.metrics),
+            events: Some(&mut self.events),
+            checkpoints: Some(&self.store),
+            stop: self.request.stop,
+        };
+        let state = run_epochs(&mut stage, state, &epochs, &mut services, &self.dir)?;
         self.state = stage.run_state().clone();
         Ok(Pretrain::finish(state))
     }
@@ -464,32 +457,25 @@ impl<'a> Session<'a> {
             offset,
             self.state.clone(),
         )?;
-        let mut state = match &resumed {
+        let state = match &resumed {
             Some(files) => stage.resume(encoder, files)?,
             None => stage.start(encoder)?,
         };
-        let mut local = self.state.local;
-        while local < total {
-            let end = (local / per_epoch + 1) * per_epoch;
-            let began = Instant::now();
-            let options = RunOptions {
-                steps: offset + local..offset + end,
-                checkpoint_every: 0,
-                keep_last: config.checkpoints_kept,
-            };
-            let mut services = Services {
-                progress: self.request.progress.as_mut(),
-                metrics: Some(&mut self.metrics),
-                events: Some(&mut self.events),
-                checkpoints: Some(&self.store),
-                stop: self.request.stop,
-            };
-            let done = run_steps(&mut stage, state, &options, &mut services)?;
-            interrupted(done.outcome, done.step, &self.dir)?;
-            state = done.state;
-            stage.end_epoch(began.elapsed().as_secs_f64());
-            local = done.step - offset;
-        }
+        let epochs = Epochs {
+            offset,
+            local: self.state.local,
+            total,
+            per_epoch,
+            keep_last: config.checkpoints_kept,
+        };
+        let mut services = Services {
+            progress: self.request.progress.as_mut(),
+            metrics: Some(&mut self.metrics),
+            events: Some(&mut self.events),
+            checkpoints: Some(&self.store),
+            stop: self.request.stop,
+        };
+        let state = run_epochs(&mut stage, state, &epochs, &mut services, &self.dir)?;
         self.state = stage.run_state().clone();
         let mut tensors = BTreeMap::new();
         for (prefix, module) in [
@@ -635,6 +621,45 @@ impl<'a> Session<'a> {
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, RunError> {
     serde_json::from_value(value)
         .map_err(|error| RunError::Data(format!("{REPORT_PARTS}: {error}")))
+}
+
+/// The stretch of steps of a phase.
+struct Epochs {
+    /// First global step of the phase.
+    offset: u64,
+    /// Steps of it done before.
+    local: u64,
+    /// Its steps in all.
+    total: u64,
+    per_epoch: u64,
+    keep_last: usize,
+}
+
+/// Runs a phase epoch by epoch, with a checkpoint after each, until its end, its own decision to stop,
+/// or a signal.
+fn run_epochs<S: Stage>(
+    stage: &mut S,
+    mut state: S::State,
+    epochs: &Epochs,
+    services: &mut Services<'_>,
+    dir: &RunDir,
+) -> Result<S::State, RunError> {
+    let mut local = epochs.local;
+    while local < epochs.total && !stage.stopped(&state) {
+        let end = (local / epochs.per_epoch + 1) * epochs.per_epoch;
+        let began = Instant::now();
+        let options = RunOptions {
+            steps: epochs.offset + local..epochs.offset + end,
+            checkpoint_every: 0,
+            keep_last: epochs.keep_last,
+        };
+        let done = run_steps(stage, state, &options, services)?;
+        interrupted(done.outcome, done.step, dir)?;
+        state = done.state;
+        stage.end_epoch(&state, began.elapsed().as_secs_f64());
+        local = done.step - epochs.offset;
+    }
+    Ok(state)
 }
 
 fn interrupted(outcome: Outcome, step: u64, dir: &RunDir) -> Result<(), RunError> {

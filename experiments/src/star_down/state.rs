@@ -1,7 +1,7 @@
 //! Where a run stands: what a checkpoint holds beside the modules.
 
 use serde::{Deserialize, Serialize};
-use training::{Checkpoint, CheckpointFiles, EarlyStopping};
+use training::{Checkpoint, CheckpointFiles, EarlyStopping, Experiment};
 
 use crate::error::RunError;
 use crate::result::{Row, Timing};
@@ -30,6 +30,17 @@ pub(crate) struct RunState {
     pub(crate) timing: Vec<Timing>,
     /// Timing of the phase at work.
     pub(crate) partial: PartialTiming,
+}
+
+/// A training phase that runs epoch by epoch.
+pub(crate) trait Stage: Experiment {
+    /// Adds what the loop measured, so that the next checkpoint carries it.
+    fn end_epoch(&mut self, state: &Self::State, seconds: f64);
+
+    /// Whether the phase has decided to end before its planned steps.
+    fn stopped(&self, _state: &Self::State) -> bool {
+        false
+    }
 }
 
 /// Timing of a phase that may be interrupted and resumed.
