@@ -40,7 +40,8 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<f64, MetricsError> {
 /// arguments, and any strictly increasing map of either side; it is exactly 1 or -1 for equal or
 /// reversed orders.
 ///
-/// NaN if either side is constant, a single pair included. Time `O(pairs * log pairs)`.
+/// NaN if either side is constant, a single pair included. Time `O(pairs)` for values that spread over
+/// their range, `O(pairs * log pairs)` at worst.
 ///
 /// # Errors
 /// [`MetricsError::Empty`], [`MetricsError::LengthMismatch`], [`MetricsError::NonFinite`].
@@ -54,18 +55,20 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Result<f64, MetricsError> {
 pub fn spearman(x: &[f64], y: &[f64]) -> Result<f64, MetricsError> {
     check_series("spearman", x, y)?;
     // Ranks run from 1 to n, so doubled ranks have the whole number n + 1 as their mean.
-    let mean = x.len() as i128 + 1;
-    let centre = |ranks: Vec<u64>| -> Vec<i128> {
-        ranks
-            .into_iter()
-            .map(|rank| i128::from(rank) - mean)
-            .collect()
-    };
-    let x = centre(doubled_ranks(x));
-    let y = centre(doubled_ranks(y));
-    let product: i128 = x.iter().zip(&y).map(|(x, y)| x * y).sum();
-    let x_squares: i128 = x.iter().map(|x| x * x).sum();
-    let y_squares: i128 = y.iter().map(|y| y * y).sum();
+    let mean = x.len() as i64 + 1;
+    let mut x_ranks = vec![0_i64; x.len()];
+    let (mut product, mut x_squares, mut y_squares) = (0_i128, 0_i128, 0_i128);
+    let mut buffers = Default::default();
+    visit_ranks(x, &mut buffers, |place, rank| {
+        let rank = rank - mean;
+        x_ranks[place] = rank;
+        x_squares += i128::from(rank) * i128::from(rank);
+    });
+    visit_ranks(y, &mut buffers, |place, rank| {
+        let rank = rank - mean;
+        product += i128::from(rank) * i128::from(x_ranks[place]);
+        y_squares += i128::from(rank) * i128::from(rank);
+    });
     // A constant side has only its mean rank: 0 / 0 is the documented NaN.
     let scale = (x_squares as f64 * y_squares as f64).sqrt();
     Ok((product as f64 / scale).clamp(-1.0, 1.0))
@@ -73,7 +76,8 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Result<f64, MetricsError> {
 
 /// Ranks from 1 to `n` in ascending order of value; ties share the mean of the ranks they cover.
 ///
-/// `values` and the result are `[n]`. `-0.0` and `0.0` are tied. Time `O(n log n)`.
+/// `values` and the result are `[n]`. `-0.0` and `0.0` are tied. Time as for
+/// [`spearman`].
 ///
 /// # Errors
 /// [`MetricsError::Empty`] and [`MetricsError::NonFinite`].
@@ -91,30 +95,132 @@ pub fn average_ranks(values: &[f64]) -> Result<Vec<f64>, MetricsError> {
         });
     }
     check_finite(operation, "values", values)?;
-    Ok(doubled_ranks(values)
-        .into_iter()
-        .map(|rank| rank as f64 / 2.0)
-        .collect())
+    let mut ranks = vec![0.0; values.len()];
+    visit_ranks(values, &mut Default::default(), |place, rank| {
+        ranks[place] = rank as f64 / 2.0
+    });
+    Ok(ranks)
 }
 
-/// Twice the average rank of each value: a tie over ranks `first..=last` has `first + last`.
-fn doubled_ranks(values: &[f64]) -> Vec<u64> {
-    let mut order: Vec<(f64, usize)> = values
+/// From this many values on, counting digits is faster than comparing.
+const RADIX_FROM: usize = 1000;
+/// Bits of one digit of the radix sort.
+const DIGIT: u32 = 11;
+/// Digits that make up the sorted part of a key, 32 bits.
+const DIGITS: usize = 3;
+
+/// Calls `visit(place, rank)` for each place in `values`, in ascending order of value, with twice the
+/// average rank: a tie over the ranks `first..=last` has `first + last`.
+fn visit_ranks(values: &[f64], buffers: &mut [Vec<u64>; 2], visit: impl FnMut(usize, i64)) {
+    if values.len() < RADIX_FROM || u32::try_from(values.len()).is_err() {
+        visit_by_comparison(values, visit);
+    } else {
+        visit_by_radix(values, buffers, visit);
+    }
+}
+
+/// Whole numbers in the order of the finite values; both zeros have the same.
+fn key(value: f64) -> u64 {
+    // Adding zero turns -0.0 into 0.0.
+    let bits = (value + 0.0).to_bits();
+    // Negative values in reverse order below, the others above.
+    bits ^ ((bits as i64 >> 63) as u64 | 1 << 63)
+}
+
+fn visit_by_comparison(values: &[f64], mut visit: impl FnMut(usize, i64)) {
+    let mut order: Vec<(u64, usize)> = values
         .iter()
         .enumerate()
-        .map(|(place, &value)| (value, place))
+        .map(|(place, &value)| (key(value), place))
         .collect();
-    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-    let mut ranks = vec![0; values.len()];
-    let mut before = 0_u64;
-    for tie in order.chunk_by(|a, b| a.0 == b.0) {
-        let size = tie.len() as u64;
+    order.sort_unstable_by_key(|&(key, _)| key);
+    visit_ties(&order, 0, &mut visit);
+}
+
+/// Visits `(key, place)` pairs sorted by key, `before` smaller ones not among them.
+fn visit_ties(sorted: &[(u64, usize)], mut before: i64, visit: &mut impl FnMut(usize, i64)) {
+    for tie in sorted.chunk_by(|a, b| a.0 == b.0) {
+        let size = tie.len() as i64;
         for &(_, place) in tie {
-            ranks[place] = 2 * before + size + 1;
+            visit(place, 2 * before + size + 1);
         }
         before += size;
     }
-    ranks
+}
+
+/// Sorts by the 32 bits of the keys that follow their common beginning, least digit first; what these
+/// bits leave undecided is compared. At most 2^32 values.
+fn visit_by_radix(
+    values: &[f64],
+    [entries, sorted]: &mut [Vec<u64>; 2],
+    mut visit: impl FnMut(usize, i64),
+) {
+    let first = values.first().map_or(0, |&value| key(value));
+    let differing = values
+        .iter()
+        .fold(0, |bits, &value| bits | (key(value) ^ first));
+    let shift = 32_u32.saturating_sub(differing.leading_zeros());
+    let undecided = differing & ((1 << shift) - 1) != 0;
+
+    let mut counts = [[0_u32; 1 << DIGIT]; DIGITS];
+    // The part of the key in the upper half, the place in the lower half.
+    entries.clear();
+    entries.reserve_exact(values.len());
+    for (place, &value) in values.iter().enumerate() {
+        let part = (key(value) >> shift) << 32;
+        for (digit, counts) in counts.iter_mut().enumerate() {
+            counts[digit_of(part, digit)] += 1;
+        }
+        entries.push(part | place as u64);
+    }
+    sorted.resize(values.len(), 0);
+    for (digit, counts) in counts.iter_mut().enumerate() {
+        if counts.iter().any(|&count| count as usize == values.len()) {
+            continue;
+        }
+        let mut start = 0;
+        for count in counts.iter_mut() {
+            start += std::mem::replace(count, start);
+        }
+        for &entry in entries.iter() {
+            let next = &mut counts[digit_of(entry, digit)];
+            sorted[*next as usize] = entry;
+            *next += 1;
+        }
+        std::mem::swap(entries, sorted);
+    }
+
+    let mut before = 0_i64;
+    let mut open: Vec<(u64, usize)> = Vec::new();
+    for run in entries.chunk_by(|a, b| a >> 32 == b >> 32) {
+        let size = run.len() as i64;
+        let place = |entry: u64| entry as u32 as usize;
+        // Reading the values back is a jump through memory each; most runs need none.
+        let equal = |run: &[u64]| {
+            let mut keys = run.iter().map(|&entry| key(values[place(entry)]));
+            let first = keys.next();
+            keys.all(|key| Some(key) == first)
+        };
+        if undecided && run.len() > 1 && !equal(run) {
+            open.clear();
+            open.extend(
+                run.iter()
+                    .map(|&entry| (key(values[place(entry)]), place(entry))),
+            );
+            open.sort_unstable_by_key(|&(key, _)| key);
+            visit_ties(&open, before, &mut visit);
+        } else {
+            for &entry in run {
+                visit(place(entry), 2 * before + size + 1);
+            }
+        }
+        before += size;
+    }
+}
+
+/// The digit of the upper half of an entry.
+fn digit_of(entry: u64, digit: usize) -> usize {
+    (entry >> (32 + DIGIT * digit as u32)) as usize & ((1 << DIGIT) - 1)
 }
 
 /// Scales by a power of two to a largest magnitude in `[1, 2)` and subtracts the mean.
@@ -298,6 +404,108 @@ mod tests {
         ));
     }
 
+    fn visited(values: &[f64], by: impl Fn(&[f64], &mut dyn FnMut(usize, i64))) -> Vec<i64> {
+        let (mut ranks, mut last) = (vec![0; values.len()], f64::NEG_INFINITY);
+        by(values, &mut |place, rank| {
+            assert_eq!(ranks[place], 0, "visited twice");
+            assert!(values[place] >= last, "not in ascending order");
+            (ranks[place], last) = (rank, values[place]);
+        });
+        ranks
+    }
+
+    /// Values that stress the radix sort: what differs lies anywhere in the 64 bits.
+    fn hard_series() -> Vec<(&'static str, Vec<f64>)> {
+        let n = 3 * RADIX_FROM;
+        let series = |f: &dyn Fn(usize) -> f64| -> Vec<f64> {
+            // Multiplication by a number coprime to n visits every row once.
+            (0..n).map(|i| f(i * 1237 % n)).collect()
+        };
+        let half = n as f64 / 2.0;
+        vec![
+            ("whole numbers", series(&|i| (i % 7) as f64 - 3.0)),
+            ("all bits", series(&|i| ((i as f64) - half) * 1.1e-3)),
+            (
+                "last bits",
+                series(&|i| f64::from_bits(1.0_f64.to_bits() + i as u64 / 3)),
+            ),
+            ("subnormal", series(&|i| f64::from_bits(i as u64 / 2))),
+            (
+                "whole range",
+                series(&|i| {
+                    let size = 10.0_f64.powi((i % 600) as i32 - 300);
+                    if i % 2 == 0 { size } else { -size }
+                }),
+            ),
+            (
+                "long ties of long fractions",
+                series(&|i| (i % 5) as f64 / 7.0),
+            ),
+            (
+                "both zeros",
+                series(&|i| [-0.0, 0.0, 1e-300, -1e-300][i % 4]),
+            ),
+            ("one value", vec![f64::MIN; n]),
+            (
+                "one outlier",
+                series(&|i| {
+                    if i == 5 {
+                        f64::MAX
+                    } else {
+                        1.0 + i as f64 * 1e-16
+                    }
+                }),
+            ),
+            (
+                "single precision",
+                series(&|i| f64::from((i as f32 * 0.37).sin())),
+            ),
+        ]
+    }
+
+    #[test]
+    fn both_sorts_give_the_ranks_of_the_definition() {
+        for (name, values) in hard_series() {
+            let radix = visited(&values, |v, f| {
+                visit_by_radix(v, &mut Default::default(), f)
+            });
+            let compared = visited(&values, |v, f| visit_by_comparison(v, f));
+            let doubled: Vec<i64> = ranks_by_counting(&values)
+                .iter()
+                .map(|rank| (rank * 2.0) as i64)
+                .collect();
+            assert_eq!(radix, doubled, "{name}");
+            assert_eq!(compared, doubled, "{name}");
+        }
+    }
+
+    #[test]
+    fn long_series_keep_the_properties_of_short_ones() {
+        for (name, x) in hard_series() {
+            for (_, y) in hard_series() {
+                let rho = spearman(&x, &y).unwrap();
+                if name == "one value" {
+                    assert!(rho.is_nan());
+                    continue;
+                }
+                assert_eq!(spearman(&y, &x).unwrap().to_bits(), rho.to_bits());
+                let (bx, by): (Vec<f64>, Vec<f64>) = x.iter().zip(&y).rev().unzip();
+                assert_eq!(spearman(&bx, &by).unwrap().to_bits(), rho.to_bits());
+                let ranks = [&x, &y].map(|v| average_ranks(v).unwrap());
+                let r = pearson(&ranks[0], &ranks[1]).unwrap();
+                assert!(
+                    r.is_nan() == rho.is_nan() && (r.is_nan() || (r - rho).abs() < 1e-12),
+                    "{name}"
+                );
+            }
+            if name != "one value" {
+                assert_eq!(spearman(&x, &x).unwrap(), 1.0);
+                let minus: Vec<f64> = x.iter().map(|x| -x).collect();
+                assert_eq!(spearman(&x, &minus).unwrap(), -1.0);
+            }
+        }
+    }
+
     fn pairs() -> impl Strategy<Value = Vec<(f64, f64)>> {
         // Whole numbers make ties frequent; the second form makes them rare.
         let tied = (-4_i8..4, -4_i8..4).prop_map(|(x, y)| (f64::from(x), f64::from(y)));
@@ -308,6 +516,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_radix_sort_takes_any_bits(bits in proptest::collection::vec(any::<u64>(), 1..60), mask in any::<u64>()) {
+            let values: Vec<f64> = bits
+                .iter()
+                .map(|bits| f64::from_bits(bits & mask))
+                .filter(|value| value.is_finite())
+                .collect();
+            let ranks: Vec<f64> = visited(&values, |v, f| visit_by_radix(v, &mut Default::default(), f))
+                .iter()
+                .map(|&rank| rank as f64 / 2.0)
+                .collect();
+            prop_assert_eq!(ranks, ranks_by_counting(&values));
+        }
+
         #[test]
         fn equals_the_definition(pairs in pairs()) {
             let (x, y): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
