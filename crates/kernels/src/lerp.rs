@@ -32,7 +32,10 @@ pub fn lerp<const D: usize>(a: Tensor<D>, b: Tensor<D>, weight: f64) -> Tensor<D
 /// Whether a tensor is f32 on flex and outside autodiff, so that its buffer may be used directly.
 #[cfg(feature = "flex")]
 pub(crate) fn is_plain_flex<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.dtype() == burn::tensor::DType::F32 && tensor.device() == burn::tensor::Device::flex()
+    // Devices compare equal whether or not they track gradients.
+    tensor.dtype() == burn::tensor::DType::F32
+        && !tensor.is_autodiff()
+        && tensor.device() == burn::tensor::Device::flex()
 }
 
 /// The contiguous flex primitive of a tensor that [`is_plain_flex`] accepted.

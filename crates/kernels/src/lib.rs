@@ -6,6 +6,10 @@
 //! * [`device`]: `--device flex|ndarray|wgpu[:i]|cuda[:i]|auto` to a burn [`Device`](burn::tensor::Device).
 //! * [`allocator`]: keeps large buffers mapped between training steps.
 //! * [`gelu()`]: the exact (erf) GELU as one operation, forward and backward.
+//! * [`linear()`], [`self_attention()`], [`feed_forward()`], [`residual_layer_norm()`],
+//!   [`embedding_layer_norm()`]: the parts of a transformer layer, over packed [`Sequences`].
+//! * [`gaussian_star()`], [`bank_cross_entropy()`], [`cross_entropy()`]: the objectives, without
+//!   intermediate matrices.
 //! * [`adamw`]: one pass of AdamW over a parameter, in place where the backend allows it.
 //! * [`lerp()`]: the exponential moving average update, in place where the backend allows it.
 //! * [`square_sum()`]: the building block of gradient norms, without a temporary.
@@ -18,17 +22,49 @@
 
 pub mod adamw;
 pub mod allocator;
+pub mod bank_cross_entropy;
+pub mod cross_entropy;
 pub mod device;
+pub mod embedding_layer_norm;
+pub mod feed_forward;
+pub mod gaussian_star;
 pub mod gelu;
 pub mod lerp;
+pub mod linear;
+pub mod residual_layer_norm;
+pub mod self_attention;
+pub mod sequence_mean;
+pub mod sequences;
 pub mod square_sum;
 
+mod fused;
+
+#[cfg(feature = "flex")]
+mod bank_blocks;
 #[cfg(feature = "flex")]
 mod simd;
+#[cfg(feature = "flex")]
+mod simd_objectives;
+
+#[cfg(feature = "flex")]
+mod cpu;
+
+#[cfg(all(test, feature = "flex"))]
+mod testing;
 
 pub use adamw::{AdamWUpdate, DecayOrder, adamw_update};
 pub use allocator::tune_allocator;
+pub use bank_cross_entropy::{BankCrossEntropy, bank_cross_entropy};
+pub use cross_entropy::cross_entropy;
 pub use device::{DeviceError, DeviceSpec};
+pub use embedding_layer_norm::{EmbeddingTables, embedding_layer_norm};
+pub use feed_forward::feed_forward;
+pub use gaussian_star::{GaussianStar, StarSettings, gaussian_star};
 pub use gelu::gelu;
 pub use lerp::lerp;
+pub use linear::{linear, project};
+pub use residual_layer_norm::{LayerNormParams, residual_layer_norm};
+pub use self_attention::{Affine, AttentionMaps, self_attention};
+pub use sequence_mean::sequence_mean;
+pub use sequences::Sequences;
 pub use square_sum::square_sum;

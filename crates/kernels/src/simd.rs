@@ -14,11 +14,11 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 /// Elements per task: 64 KiB of f32, which stays in the second-level cache.
-const CHUNK: usize = 16 * 1024;
+pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// Instruction sets with a version of their own, best last.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
+pub(crate) enum Level {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -26,7 +26,7 @@ enum Level {
     Avx512,
 }
 
-fn level() -> Level {
+pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
         #[cfg(target_arch = "x86_64")]
@@ -75,16 +75,17 @@ macro_rules! multiversioned {
         }
     };
 }
+pub(crate) use multiversioned;
 
 /// `a * b + c`, fused where the instruction exists (elsewhere `mul_add` would be a library call).
 #[inline(always)]
-fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// exp(u) for u <= 0, relative error below 2e-7; values under the smallest normal number give it.
 #[inline(always)]
-fn exp_nonpositive<const FUSED: bool>(u: f32) -> f32 {
+pub(crate) fn exp_nonpositive<const FUSED: bool>(u: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
@@ -109,7 +110,7 @@ fn exp_nonpositive<const FUSED: bool>(u: f32) -> f32 {
 /// Phi(-|x|) = erfc(z) / 2 with z = |x| / sqrt 2, and erfc(z) = exp(-z^2) t g(t), t = 1 / (1 + 0.4 z),
 /// where g is a polynomial fitted to 6e-8 relative error for all z >= 0.
 #[inline(always)]
-fn normal_cdf<const FUSED: bool>(x: f32) -> (f32, f32) {
+pub(crate) fn normal_cdf<const FUSED: bool>(x: f32) -> (f32, f32) {
     let z = x.abs() * core::f32::consts::FRAC_1_SQRT_2;
     let gauss = exp_nonpositive::<FUSED>(-0.5 * x * x);
     let t = 1.0 / fma::<FUSED>(0.4, z, 1.0);
@@ -142,6 +143,69 @@ fn gelu_backward_body<const FUSED: bool>(x: &[f32], grad: &[f32], dx: &mut [Mayb
         let (cdf, gauss) = normal_cdf::<FUSED>(*x);
         dx.write(grad * fma::<FUSED>(x * INV_SQRT_2PI, gauss, cdf));
     }
+}
+
+#[inline(always)]
+fn bias_gelu_body<const FUSED: bool>(x: &[f32], bias: &[f32], y: &mut [f32]) {
+    for (x, y) in x
+        .chunks_exact(bias.len())
+        .zip(y.chunks_exact_mut(bias.len()))
+    {
+        for ((x, bias), y) in x.iter().zip(bias).zip(y) {
+            let x = x + bias;
+            let (cdf, _) = normal_cdf::<FUSED>(x);
+            *y = x * cdf;
+        }
+    }
+}
+
+multiversioned! {
+    /// `y = gelu(x + bias)` for whole rows.
+    pub(crate) fn bias_gelu / bias_gelu_body(x: &[f32], bias: &[f32], y: &mut [f32])
+}
+
+#[inline(always)]
+fn bias_gelu_in_place_body<const FUSED: bool>(x: &mut [f32], bias: &[f32]) {
+    for x in x.chunks_exact_mut(bias.len()) {
+        for (x, bias) in x.iter_mut().zip(bias) {
+            let shifted = *x + bias;
+            let (cdf, _) = normal_cdf::<FUSED>(shifted);
+            *x = shifted * cdf;
+        }
+    }
+}
+
+multiversioned! {
+    /// `x = gelu(x + bias)` for whole rows.
+    pub(crate) fn bias_gelu_in_place / bias_gelu_in_place_body(x: &mut [f32], bias: &[f32])
+}
+
+#[inline(always)]
+fn bias_gelu_both_body<const FUSED: bool>(
+    x: &[f32],
+    bias: &[f32],
+    y: &mut [f32],
+    grad: &mut [f32],
+) {
+    const INV_SQRT_2PI: f32 = 0.398_942_3;
+    let columns = bias.len();
+    for ((x, y), grad) in x
+        .chunks_exact(columns)
+        .zip(y.chunks_exact_mut(columns))
+        .zip(grad.chunks_exact_mut(columns))
+    {
+        for (((x, bias), y), grad) in x.iter().zip(bias).zip(y).zip(grad) {
+            let x = x + bias;
+            let (cdf, gauss) = normal_cdf::<FUSED>(x);
+            *y = x * cdf;
+            *grad *= fma::<FUSED>(x * INV_SQRT_2PI, gauss, cdf);
+        }
+    }
+}
+
+multiversioned! {
+    /// `y = gelu(x + bias)` and `grad = grad * gelu'(x + bias)` for whole rows.
+    pub(crate) fn bias_gelu_both / bias_gelu_both_body(x: &[f32], bias: &[f32], y: &mut [f32], grad: &mut [f32])
 }
 
 multiversioned! {

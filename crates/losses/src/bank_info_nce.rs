@@ -1,7 +1,8 @@
 //! Weighted InfoNCE of a batch of queries over a memory bank, the objective of DOWN.
 
 use burn::config::Config;
-use burn::tensor::Tensor;
+use burn::tensor::{Int, Tensor};
+use kernels::BankCrossEntropy;
 
 use crate::error::{LossError, check_parameter};
 use crate::log_sum_exp::log_sum_exp;
@@ -134,15 +135,44 @@ impl BankInfoNce {
     ) -> Result<Tensor<1>, LossError> {
         check_bank_inputs("bank_info_nce", &queries, &bank, targets)?;
         let (queries, bank) = self.config.normalize_inputs.apply(queries, bank);
-        let logits = scaled_scores(queries, bank, self.config.temperature); // [batch, rows]
         let weights = targets.weights_with(self.config.weight_normalization);
-        Ok(neighbour_cross_entropy(
-            logits.clone(),
-            logits,
-            targets,
+        let temperature = self.config.temperature;
+        Ok(bank_cross_entropy(
+            queries,
+            bank,
+            targets.ids(),
             weights,
+            temperature,
         ))
     }
+}
+
+/// [`neighbour_cross_entropy`] of the scaled scores, as one operation where the backend has it.
+pub(crate) fn bank_cross_entropy(
+    queries: Tensor<2>,
+    bank: Tensor<2>,
+    ids: Tensor<2, Int>,
+    weights: Tensor<2>,
+    temperature: f64,
+) -> Tensor<1> {
+    let inputs = BankCrossEntropy {
+        queries,
+        bank,
+        ids,
+        weights,
+        scale: 1.0 / temperature,
+    };
+    kernels::bank_cross_entropy(inputs).unwrap_or_else(|inputs| {
+        let BankCrossEntropy {
+            queries,
+            bank,
+            ids,
+            weights,
+            ..
+        } = *inputs;
+        let logits = scaled_scores(queries, bank, temperature); // [batch, rows]
+        neighbour_cross_entropy(logits.clone(), logits, ids, weights)
+    })
 }
 
 /// `q_i . h_j / tau`, `[batch, rows]`. The temperature goes into the smaller factor.
@@ -157,11 +187,11 @@ pub(crate) fn scaled_scores(queries: Tensor<2>, bank: Tensor<2>, temperature: f6
 pub(crate) fn neighbour_cross_entropy(
     denominator: Tensor<2>,
     numerator: Tensor<2>,
-    targets: &NeighbourTargets,
+    ids: Tensor<2, Int>,
     weights: Tensor<2>,
 ) -> Tensor<1> {
     let total = weights.clone().sum_dim(1).squeeze_dim::<1>(1); // [batch]
-    let positive = (numerator.gather(1, targets.ids()) * weights) // [batch, width]
+    let positive = (numerator.gather(1, ids) * weights) // [batch, width]
         .sum_dim(1)
         .squeeze_dim::<1>(1);
     total * log_sum_exp(denominator) - positive
@@ -193,7 +223,7 @@ pub(crate) fn check_temperature(op: &'static str, temperature: f64) -> Result<()
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
 
     fn unit_loss() -> BankInfoNce {
         BankInfoNceConfig::new()
@@ -271,5 +301,75 @@ mod tests {
             error.to_string(),
             "bank_info_nce: neighbour id 3 does not exist, the bank has 3 rows"
         );
+    }
+
+    /// The operation with its own backward pass against the composition of plain operations.
+    #[test]
+    fn fused_and_composed_forms_agree_in_value_and_gradient() {
+        let device = Device::flex().autodiff();
+        let wave = |rows: usize, columns: usize, speed: f32| {
+            let values: Vec<f32> = (0..rows * columns)
+                .map(|i| (speed * i as f32).sin() + (0.013 * i as f32).cos())
+                .collect();
+            let data = TensorData::new(values, [rows, columns]);
+            Tensor::<2>::from_data(data, &device).require_grad()
+        };
+        for (batch, rows, dim, width, temperature) in [
+            (1, 1, 1, 1, 1.0),
+            (1, 513, 7, 3, 0.5),
+            (4, 1, 3, 2, 0.1),
+            (9, 256, 31, 5, 0.3),
+            (33, 1300, 40, 12, 0.7),
+        ] {
+            let (queries, bank) = (wave(batch, dim, 1.37), wave(rows, dim, 2.11));
+            let neighbours: Vec<Vec<(usize, f32)>> = (0..batch)
+                .map(|i| {
+                    let near = |r: usize| ((31 * i + 7 * r * r) % rows, 1.0 / (1.0 + r as f32));
+                    // Every third query has a shorter list, the last one none.
+                    let length = if i % 3 == 2 { width / 2 } else { width };
+                    (0..if i + 1 == batch && i > 0 { 0 } else { length })
+                        .map(near)
+                        .collect()
+                })
+                .collect();
+            let targets = NeighbourTargets::from_rows(&neighbours, &device).unwrap();
+            for normalization in [WeightNormalization::Row, WeightNormalization::None] {
+                let weights = targets.weights_with(normalization);
+                let evaluate = |items: Tensor<1>| {
+                    let cotangent: Vec<f32> = (0..batch).map(|i| (i as f32).cos()).collect();
+                    let cotangent = Tensor::<1>::from_floats(cotangent.as_slice(), &device);
+                    let grads = (items.clone() * cotangent).sum().backward();
+                    let floats = |x: Tensor<2>| x.try_into_vec_as::<f32>().unwrap();
+                    [
+                        items.try_into_vec_as::<f32>().unwrap(),
+                        floats(queries.grad(&grads).unwrap()),
+                        floats(bank.grad(&grads).unwrap()),
+                    ]
+                };
+                let inputs = BankCrossEntropy {
+                    queries: queries.clone(),
+                    bank: bank.clone(),
+                    ids: targets.ids(),
+                    weights: weights.clone(),
+                    scale: 1.0 / temperature,
+                };
+                let fused = evaluate(kernels::bank_cross_entropy(inputs).unwrap());
+                let logits = scaled_scores(queries.clone(), bank.clone(), temperature);
+                let composed =
+                    neighbour_cross_entropy(logits.clone(), logits, targets.ids(), weights);
+                let composed = evaluate(composed);
+                for (fused, composed) in fused.iter().zip(&composed) {
+                    let largest = composed.iter().fold(0f32, |most, x| most.max(x.abs()));
+                    // With one bank row the gradient is `W - sum w`: rounding and nothing else.
+                    let floor = 1e-6 / temperature as f32;
+                    for (fused, composed) in fused.iter().zip(composed) {
+                        assert!(
+                            (fused - composed).abs() <= 1e-5 * largest + floor,
+                            "{batch} x {rows}: {fused} against {composed}"
+                        );
+                    }
+                }
+            }
+        }
     }
 }

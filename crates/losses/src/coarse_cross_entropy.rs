@@ -84,8 +84,17 @@ impl CoarseCrossEntropy {
 
 const OP: &str = "coarse_cross_entropy";
 
-/// `ln sum_c exp(z_ic) - z_{i, y_i}` for labels known to be in range, `[batch]`.
+/// `ln sum_c exp(z_ic) - z_{i, y_i}`, `[batch]`, for labels known to be below the number of classes;
+/// 0 with gradient 0 where the label is negative.
 pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
+    kernels::cross_entropy(logits, labels).unwrap_or_else(|(logits, labels)| {
+        let left_out = labels.clone().lower_scalar(0);
+        composed(logits, labels.clamp_min(0)).mask_fill(left_out, 0.0)
+    })
+}
+
+/// The same from plain operations, for labels that are not negative.
+fn composed(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
     let [batch, _] = logits.dims();
     let positive = logits
         .clone()
@@ -184,5 +193,54 @@ mod tests {
         }
         let labels = Tensor::<1, Int>::from_ints([0, 1, 2], &device);
         assert!(CoarseCrossEntropy.forward(logits, labels).is_err());
+    }
+
+    /// The operation with its own backward pass against the composition of plain operations.
+    #[test]
+    fn fused_and_composed_forms_agree_in_value_and_gradient() {
+        let device = Device::flex().autodiff();
+        for (rows, classes) in [(1, 1), (5, 3), (64, 18), (70, 301), (3, 30_522)] {
+            let values: Vec<f32> = (0..rows * classes)
+                .map(|i| 9.0 * (1.7 * i as f32).sin())
+                .collect();
+            let data = burn::tensor::TensorData::new(values, [rows, classes]);
+            let logits = Tensor::<2>::from_data(data, &device).require_grad();
+            let labels: Vec<i64> = (0..rows).map(|i| (i * 7 % classes) as i64).collect();
+            let labels = Tensor::<1, Int>::from_data(labels.as_slice(), &device);
+            let evaluate = |items: Tensor<1>| {
+                let grads = (items.clone() * items.clone().detach().add_scalar(0.5))
+                    .sum()
+                    .backward();
+                let gradient = logits.grad(&grads).unwrap();
+                [
+                    items.try_into_vec_as::<f32>().unwrap(),
+                    gradient.try_into_vec_as::<f32>().unwrap(),
+                ]
+            };
+            let fused = evaluate(kernels::cross_entropy(logits.clone(), labels.clone()).unwrap());
+            let composed = evaluate(composed(logits.clone(), labels));
+            for (fused, composed) in fused.iter().zip(&composed) {
+                let largest = composed.iter().fold(0f32, |most, x| most.max(x.abs()));
+                for (fused, composed) in fused.iter().zip(composed) {
+                    assert!(
+                        (fused - composed).abs() <= 1e-5 * largest + 1e-6,
+                        "{rows} x {classes}: {fused} against {composed}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn negative_labels_give_nothing() {
+        let device = Device::flex().autodiff();
+        let logits = Tensor::<2>::from_floats([[1.0, 2.0], [3.0, 5.0]], &device).require_grad();
+        let labels = Tensor::<1, Int>::from_ints([-7, 1], &device);
+        let items = cross_entropy(logits.clone(), labels);
+        let gradient = logits.grad(&items.clone().sum().backward()).unwrap();
+        let gradient = gradient.try_into_vec_as::<f32>().unwrap();
+        assert_eq!(items.try_into_vec_as::<f32>().unwrap()[0], 0.0);
+        assert_eq!(gradient[..2], [0.0, 0.0]);
+        assert!(gradient[2] > 0.0 && gradient[3] < 0.0);
     }
 }

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::tensor::{Int, Tensor};
 
-use crate::bank_info_nce::{check_temperature, scaled_scores};
+use crate::bank_info_nce::{bank_cross_entropy, check_temperature, scaled_scores};
 use crate::coarse_cross_entropy::cross_entropy;
 use crate::error::{LossError, check_not_empty, check_parameter, check_shape};
 use crate::similarity::{NORM_EPS, l2_normalize};
@@ -122,9 +122,28 @@ impl InfoNce {
         positives: Tensor<2>,
         hard_negatives: Option<Tensor<2>>,
     ) -> Result<Tensor<1>, LossError> {
-        let logits = self.logits(anchors, positives, hard_negatives)?;
-        let labels = diagonal(&logits);
-        Ok(cross_entropy(logits, labels))
+        if self.config.hard_negative_weight != 0.0 && hard_negatives.is_some() {
+            let logits = self.logits(anchors, positives, hard_negatives)?;
+            let labels = diagonal(&logits);
+            return Ok(cross_entropy(logits, labels));
+        }
+        // Without a shift of single logits, the candidates are a bank whose row `i` is the only
+        // neighbour of anchor `i`: no matrix of logits is kept twice.
+        check_inputs(&anchors, &positives, hard_negatives.as_ref())?;
+        let candidates = match hard_negatives {
+            Some(negatives) => Tensor::cat(vec![positives, negatives], 0),
+            None => positives,
+        };
+        let [batch, _] = anchors.dims();
+        let ids = diagonal(&anchors).reshape([batch, 1]);
+        let weights = Tensor::ones([batch, 1], &anchors.device());
+        Ok(bank_cross_entropy(
+            l2_normalize(anchors, NORM_EPS),
+            l2_normalize(candidates, NORM_EPS),
+            ids,
+            weights,
+            self.config.temperature,
+        ))
     }
 
     /// Share of anchors whose own positive has the largest logit, a number in 0..1 without
@@ -168,12 +187,8 @@ impl InfoNce {
         positives: Tensor<2>,
         hard_negatives: Option<Tensor<2>>,
     ) -> Result<Tensor<2>, LossError> {
-        let [batch, dim] = anchors.dims();
-        check_not_empty(OP, "anchors", [batch, dim])?;
-        check_shape(OP, "positives", &positives.dims(), &[batch, dim])?;
-        if let Some(negatives) = &hard_negatives {
-            check_shape(OP, "hard_negatives", &negatives.dims(), &[batch, dim])?;
-        }
+        check_inputs(&anchors, &positives, hard_negatives.as_ref())?;
+        let [batch, _] = anchors.dims();
         let temperature = self.config.temperature;
         let anchors = l2_normalize(anchors, NORM_EPS);
         let scores =
@@ -196,11 +211,26 @@ impl InfoNce {
 
 const OP: &str = "info_nce";
 
+/// Refuses inputs that are empty or differ in shape.
+fn check_inputs(
+    anchors: &Tensor<2>,
+    positives: &Tensor<2>,
+    hard_negatives: Option<&Tensor<2>>,
+) -> Result<(), LossError> {
+    let [batch, dim] = anchors.dims();
+    check_not_empty(OP, "anchors", [batch, dim])?;
+    check_shape(OP, "positives", &positives.dims(), &[batch, dim])?;
+    match hard_negatives {
+        Some(negatives) => check_shape(OP, "hard_negatives", &negatives.dims(), &[batch, dim]),
+        None => Ok(()),
+    }
+}
+
 /// `0, 1, ..., batch - 1`, `[batch]`.
-fn diagonal(logits: &Tensor<2>) -> Tensor<1, Int> {
-    let [batch, _] = logits.dims();
+fn diagonal(x: &Tensor<2>) -> Tensor<1, Int> {
+    let [batch, _] = x.dims();
     let end = i64::try_from(batch).unwrap_or(i64::MAX);
-    Tensor::arange(0..end, &logits.device())
+    Tensor::arange(0..end, &x.device())
 }
 
 #[cfg(test)]

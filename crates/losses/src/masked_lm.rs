@@ -139,9 +139,7 @@ impl MaskedLm {
                 selected += 1;
             }
         }
-        let left_out = labels.clone().lower_scalar(0);
-        let items = cross_entropy(logits, labels.clamp_min(0));
-        Ok((items.mask_fill(left_out, 0.0), selected))
+        Ok((cross_entropy(logits, labels), selected))
     }
 }
 

@@ -5,9 +5,11 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::activation::softplus;
 use burn::tensor::{Device, Tensor};
+use kernels::{GaussianStar, StarSettings, gaussian_star};
 
 use crate::bank_info_nce::{
-    check_bank_inputs, check_temperature, neighbour_cross_entropy, scaled_scores,
+    bank_cross_entropy, check_bank_inputs, check_temperature, neighbour_cross_entropy,
+    scaled_scores,
 };
 use crate::error::{LossError, check_parameter, check_shape};
 use crate::gaussian_kl::{GaussianHeads, symmetric_gaussian_kl};
@@ -302,12 +304,66 @@ impl Star {
     ) -> Result<StarOutput, LossError> {
         self.check_inputs(&queries, &bank, Some(targets))?;
         let (queries, bank) = self.config.normalize_inputs.apply(queries, bank);
-        let divergence = if self.config.kl_guidance || self.config.kl_term {
-            Some(self.divergence_of(queries.clone(), bank.clone())?)
-        } else {
-            None
+        if !self.config.kl_guidance && !self.config.kl_term {
+            return Ok(self.terms(queries, bank, None, targets));
+        }
+        if let Some(terms) = self.fused_terms(&queries, &bank, targets) {
+            return Ok(terms);
+        }
+        let divergence = self.divergence_of(queries.clone(), bank.clone())?;
+        Ok(self.terms(queries, bank, Some(divergence), targets))
+    }
+
+    /// Both terms as one operation, where the backend has it and the divergence is Gaussian.
+    fn fused_terms(
+        &self,
+        queries: &Tensor<2>,
+        bank: &Tensor<2>,
+        targets: &NeighbourTargets,
+    ) -> Option<StarOutput> {
+        let config = &self.config;
+        let Divergence::Gaussian { bank_head_grad, .. } = config.divergence else {
+            return None;
         };
-        Ok(self.terms(queries, bank, divergence, targets))
+        let heads = self.heads.as_ref()?;
+        let inputs = GaussianStar {
+            queries: queries.clone(),
+            bank: bank.clone(),
+            mu_weight: heads.fc_mu.weight.val(),
+            mu_bias: heads.fc_mu.bias.as_ref()?.val(),
+            var_weight: heads.fc_var.weight.val(),
+            var_bias: heads.fc_var.bias.as_ref()?.val(),
+            ln_base: if config.kl_guidance {
+                self.ln_base()
+            } else {
+                Tensor::zeros([1], &queries.device())
+            },
+            ids: targets.ids(),
+            weights: targets.weights_with(config.weight_normalization),
+            settings: StarSettings {
+                temperature: config.temperature,
+                var_floor: heads.var_floor,
+                bank_head_grad,
+            },
+        };
+        let terms = gaussian_star(inputs).ok()?; // [2, batch]
+        let [_, batch] = terms.dims();
+        let term = |at: usize| terms.clone().narrow(0, at, 1).reshape([batch]);
+        let euclidean_term = term(1);
+        Some(if config.kl_term {
+            let kl_term = term(0).mul_scalar(config.gamma);
+            StarOutput {
+                loss: kl_term.clone() + euclidean_term.clone(),
+                kl_term,
+                euclidean_term,
+            }
+        } else {
+            StarOutput {
+                loss: euclidean_term.clone(),
+                kl_term: euclidean_term.zeros_like(),
+                euclidean_term,
+            }
+        })
     }
 
     /// As [`Star::forward`], with the divergences given instead of computed.
@@ -407,17 +463,17 @@ impl Star {
             .filter(|_| config.kl_term)
             .map(|divergence| {
                 let logits = divergence.mul_scalar(-1.0 / config.temperature); // [batch, rows]
-                neighbour_cross_entropy(logits.clone(), logits, targets, weights.clone())
+                neighbour_cross_entropy(logits.clone(), logits, targets.ids(), weights.clone())
                     .mul_scalar(config.gamma)
             });
-        let logits = scaled_scores(queries, bank, config.temperature); // [batch, rows]
-        let guided = match divergence.filter(|_| config.kl_guidance) {
+        let euclidean_term = match divergence.filter(|_| config.kl_guidance) {
             Some(divergence) => {
-                logits.clone() + divergence * self.ln_base().reshape([1, 1]) // [batch, rows]
+                let logits = scaled_scores(queries, bank, config.temperature); // [batch, rows]
+                let guided = logits.clone() + divergence * self.ln_base().reshape([1, 1]);
+                neighbour_cross_entropy(guided, logits, targets.ids(), weights)
             }
-            None => logits.clone(),
+            None => bank_cross_entropy(queries, bank, targets.ids(), weights, config.temperature),
         };
-        let euclidean_term = neighbour_cross_entropy(guided, logits, targets, weights);
         match kl_term {
             Some(kl_term) => StarOutput {
                 loss: kl_term.clone() + euclidean_term.clone(),
@@ -466,6 +522,9 @@ fn batch_mean(items: StarOutput) -> StarOutput {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use burn::tensor::TensorData;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     fn scalar(x: Tensor<1>) -> f32 {
         x.into_scalar()
@@ -657,6 +716,174 @@ mod tests {
         let mut headless = star;
         headless.heads = None;
         assert!(headless.forward(ones(2, 4), ones(3, 4), &targets).is_err());
+    }
+
+    fn random(rng: &mut ChaCha8Rng, rows: usize, columns: usize, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|_| rng.next_u32() as f32 / u32::MAX as f32 - 0.5)
+            .collect();
+        Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+    }
+
+    /// Loss items and all gradients of a weighted sum of both terms.
+    fn values_and_gradients(
+        star: &Star,
+        output: StarOutput,
+        queries: &Tensor<2>,
+    ) -> Vec<(&'static str, Vec<f32>)> {
+        let floats = |x: Tensor<1>| x.try_into_vec_as::<f32>().unwrap();
+        let [batch] = output.loss.dims();
+        let cotangent: Vec<f32> = (0..batch).map(|i| 1.0 + 0.3 * (i as f32).sin()).collect();
+        let cotangent = Tensor::<1>::from_floats(cotangent.as_slice(), &queries.device());
+        let grads = ((output.loss.clone() + output.kl_term.clone().mul_scalar(0.5)) * cotangent)
+            .sum()
+            .backward();
+        let mut all = vec![
+            ("loss", floats(output.loss)),
+            ("kl_term", floats(output.kl_term)),
+            ("euclidean_term", floats(output.euclidean_term)),
+        ];
+        let flat = |x: Option<Tensor<2>>| {
+            x.map(|x| x.try_into_vec_as::<f32>().unwrap())
+                .unwrap_or_default()
+        };
+        let heads = star.heads.as_ref().unwrap();
+        let bias = heads.fc_var.bias.as_ref().unwrap().val();
+        all.push(("queries", flat(queries.grad(&grads))));
+        all.push(("mu weight", flat(heads.fc_mu.weight.val().grad(&grads))));
+        all.push(("var weight", flat(heads.fc_var.weight.val().grad(&grads))));
+        all.push((
+            "var bias",
+            bias.grad(&grads).map(floats).unwrap_or_default(),
+        ));
+        let base = star.base.val().grad(&grads);
+        all.push(("base", base.map(floats).unwrap_or_default()));
+        all
+    }
+
+    /// The operation with its own backward pass against the composition of plain operations.
+    #[test]
+    fn fused_and_composed_terms_agree_in_value_and_gradient() {
+        let device = Device::flex().autodiff();
+        let plain = StarConfig::new(1).with_temperature(0.3);
+        let raw = WeightNormalization::None;
+        // Batch, bank rows, hidden, Gaussian dimension, neighbours.
+        let sizes = [
+            (1, 1, 3, 2, 1),
+            (1, 300, 5, 1, 4),
+            (3, 1, 8, 17, 2),
+            (5, 255, 24, 16, 7),
+            (2, 257, 33, 19, 3),
+            (17, 1100, 48, 24, 30),
+        ];
+        for (case, (batch, rows, hidden, dim, width)) in sizes.into_iter().enumerate() {
+            let configs = [
+                plain,
+                plain.with_temperature(0.07).with_kl_term(false),
+                plain.with_kl_guidance(false),
+                plain.with_weight_normalization(raw),
+                plain.with_normalize_inputs(InputNormalization::Both),
+                plain.with_base(BaseParameterization::TrainableGreaterThanOne(3.0)),
+                plain.with_base(BaseParameterization::Fixed(16.0)),
+            ];
+            for (at, config) in configs.into_iter().enumerate() {
+                for bank_head_grad in [true, false] {
+                    let seed = (100 * case + at) as u64;
+                    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                    let mut star = StarConfig { hidden, ..config }
+                        .with_divergence(Divergence::Gaussian {
+                            dim,
+                            var_floor: 1e-4,
+                            bank_head_grad,
+                        })
+                        .init(&device, seed)
+                        .unwrap();
+                    // Heads large enough for activations on both sides of zero.
+                    let heads = star.heads.as_mut().unwrap();
+                    for head in [&mut heads.fc_mu, &mut heads.fc_var] {
+                        let weight = head.weight.val().without_autodiff().mul_scalar(4.0);
+                        head.weight = Param::from_data(weight.into_data(), &device);
+                    }
+                    let queries = random(&mut rng, batch, hidden, &device).require_grad();
+                    let bank = random(&mut rng, rows, hidden, &device);
+                    let mut neighbours: Vec<Vec<(usize, f32)>> = (0..batch)
+                        .map(|_| {
+                            (0..width)
+                                .map(|_| {
+                                    let id = rng.next_u32() as usize % rows;
+                                    (id, rng.next_u32() as f32 / u32::MAX as f32)
+                                })
+                                .collect()
+                        })
+                        .collect();
+                    if batch > 2 {
+                        // A query without neighbours, and one with the same neighbour twice.
+                        neighbours[1].clear();
+                        neighbours[2] = vec![(0, 0.25), (0, 0.5)];
+                    }
+                    let targets = NeighbourTargets::from_rows(&neighbours, &device).unwrap();
+                    let inputs = || config.normalize_inputs.apply(queries.clone(), bank.clone());
+                    let (q, h) = inputs();
+                    let fused = star.fused_terms(&q, &h, &targets).unwrap();
+                    let fused = values_and_gradients(&star, fused, &queries);
+                    let (q, h) = inputs();
+                    let divergence = star.divergence_of(q.clone(), h.clone()).unwrap();
+                    let composed = star.terms(q, h, Some(divergence), &targets);
+                    let composed = values_and_gradients(&star, composed, &queries);
+                    for ((name, fused), (_, composed)) in fused.iter().zip(&composed) {
+                        let what = format!("{name}, sizes {case}, config {at}, {bank_head_grad}");
+                        assert_eq!(fused.len(), composed.len(), "{what}");
+                        let largest = composed.iter().fold(0f32, |most, x| most.max(x.abs()));
+                        // One bank row makes the contrast's gradient pure cancellation.
+                        let floor = if rows == 1 { 1e-6 } else { 1e-9 };
+                        for (fused, composed) in fused.iter().zip(composed) {
+                            assert!(
+                                (fused - composed).abs() <= 1e-5 * largest + floor,
+                                "{what}: {fused} against {composed}, largest {largest}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_bank_that_asks_for_a_gradient_gets_it() {
+        let device = Device::flex().autodiff();
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let star = StarConfig::new(6).init(&device, 3).unwrap();
+        let queries = random(&mut rng, 2, 6, &device).require_grad();
+        let bank = random(&mut rng, 5, 6, &device).require_grad();
+        let rows = [vec![(0, 1.0)], vec![(4, 1.0)]];
+        let targets = NeighbourTargets::from_rows(&rows, &device).unwrap();
+        assert!(star.fused_terms(&queries, &bank, &targets).is_none());
+        let output = star.forward(queries, bank.clone(), &targets).unwrap();
+        assert!(bank.grad(&output.loss.backward()).is_some());
+    }
+
+    #[test]
+    fn not_a_number_in_the_bank_or_the_heads_reaches_the_loss() {
+        let device = Device::flex().autodiff();
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        let queries = random(&mut rng, 2, 4, &device);
+        let rows = [vec![(0, 1.0)], vec![(1, 1.0)]];
+        let targets = NeighbourTargets::from_rows(&rows, &device).unwrap();
+        let nan = || Tensor::<2>::full([4, 128], f32::NAN, &device);
+        let loss = |star: &Star, bank: Tensor<2>| {
+            scalar(star.forward(queries.clone(), bank, &targets).unwrap().loss)
+        };
+        let bank = random(&mut rng, 3, 4, &device);
+        let mut star = StarConfig::new(4).init(&device, 3).unwrap();
+        assert!(loss(&star, bank.clone()).is_finite());
+        assert!(loss(&star, bank.clone().mul_scalar(f32::NAN)).is_nan());
+        let heads = star.heads.as_mut().unwrap();
+        heads.fc_var.weight = Param::from_tensor(nan());
+        assert!(loss(&star, bank.clone()).is_nan());
+        let mut star = StarConfig::new(4).init(&device, 3).unwrap();
+        let heads = star.heads.as_mut().unwrap();
+        heads.fc_mu.weight = Param::from_tensor(nan());
+        assert!(loss(&star, bank).is_nan());
     }
 
     #[test]

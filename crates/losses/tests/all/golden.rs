@@ -222,16 +222,15 @@ fn star() {
             case.record_gradient("h", &bank, &grads);
         }
 
-        // The entry with a given divergence has to agree with the entry that computes it.
+        // The entry with a given divergence has to agree with the entry that computes it; that one
+        // adds in another order where it is a single operation.
         let again = star
             .forward_with_divergence(queries, bank, distances, &targets)
             .unwrap();
-        assert_eq!(
-            again.loss.try_to_vec_as::<f32>().unwrap(),
-            case.got["loss"],
-            "{}",
-            case.name
-        );
+        let again = again.loss.try_to_vec_as::<f32>().unwrap();
+        for (again, got) in again.iter().zip(&case.got["loss"]) {
+            approx::assert_relative_eq!(*again, *got, max_relative = 1e-6);
+        }
         case.finish();
     }
 }

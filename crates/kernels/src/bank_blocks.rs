@@ -1,0 +1,216 @@
+//! How the objectives over a bank cut it into blocks, and the neighbours of a batch.
+//!
+//! A `[batch, rows]` matrix is kept block after block, each `[batch, block]`: tasks then write
+//! disjoint slices. The cuts depend on the number of rows only, so results do not depend on the
+//! number of threads.
+
+use std::ops::Range;
+
+use burn::backend::TensorMetadata;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_flex::FlexTensor;
+
+/// Bank rows per block: its slices of every operand fit the second-level cache together.
+const BLOCK: usize = 256;
+
+/// Largest number of partial sums in a backward pass.
+const GROUPS: usize = 16;
+
+/// Blocks a partial sum should cover, to make its final addition cheap.
+const BLOCKS_PER_GROUP: usize = 4;
+
+/// Bank rows per block, the last one excepted.
+pub(crate) fn block_len(rows: usize) -> usize {
+    BLOCK.min(rows).max(1)
+}
+
+/// Consecutive ranges of blocks, one for each partial sum.
+pub(crate) fn groups(rows: usize) -> Vec<Range<usize>> {
+    let blocks = rows.div_ceil(block_len(rows));
+    let groups = (blocks / BLOCKS_PER_GROUP).clamp(1, GROUPS);
+    (0..groups)
+        .map(|at| at * blocks / groups..(at + 1) * blocks / groups)
+        .collect()
+}
+
+/// Place of element `(query, id)` in a `[batch, rows]` matrix kept in blocks.
+pub(crate) fn position(query: usize, id: usize, batch: usize, rows: usize) -> usize {
+    let block = block_len(rows);
+    let start = id / block * block;
+    let length = block.min(rows - start);
+    start * batch + query * length + (id - start)
+}
+
+/// Neighbours of a batch of queries and their weights.
+#[derive(Clone, Debug)]
+pub(crate) struct Neighbours {
+    ids: Vec<u32>,
+    weights: FlexTensor,
+    width: usize,
+    totals: Vec<f32>,
+}
+
+/// A neighbour seen from the block of the bank it lies in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Neighbour {
+    pub(crate) query: u32,
+    /// Row inside the block.
+    pub(crate) offset: u32,
+    pub(crate) weight: f32,
+}
+
+/// All neighbours, sorted by block.
+pub(crate) struct ByBlock {
+    entries: Vec<Neighbour>,
+    starts: Vec<usize>,
+}
+
+impl ByBlock {
+    pub(crate) fn of(&self, block: usize) -> &[Neighbour] {
+        &self.entries[self.starts[block]..self.starts[block + 1]]
+    }
+}
+
+impl Neighbours {
+    /// Takes `[batch, width]` ids and weights.
+    ///
+    /// # Panics
+    ///
+    /// If the shapes differ or an id is not below `rows`.
+    pub(crate) fn new(ids: &FlexTensor, weights: &FlexTensor, rows: usize) -> Self {
+        assert_eq!(ids.shape(), weights.shape(), "one weight per neighbour");
+        let weights = weights.to_contiguous();
+        let width = size(&weights, 1);
+        let checked = |id: i64| {
+            let inside = usize::try_from(id).is_ok_and(|id| id < rows);
+            assert!(inside, "neighbour {id} of a bank of {rows} rows");
+            id as u32
+        };
+        let ids = integers(ids).into_iter().map(checked).collect();
+        let totals = weights
+            .storage::<f32>()
+            .chunks(width.max(1))
+            .map(|row| row.iter().sum())
+            .collect();
+        Self {
+            ids,
+            weights,
+            width,
+            totals,
+        }
+    }
+
+    /// Sum of the weights of a query.
+    pub(crate) fn total(&self, query: usize) -> f32 {
+        self.totals[query]
+    }
+
+    /// Ids and weights of a query.
+    pub(crate) fn of(&self, query: usize) -> impl Iterator<Item = (usize, f32)> {
+        let row = query * self.width..(query + 1) * self.width;
+        let weights = &self.weights.storage::<f32>()[row.clone()];
+        let ids = self.ids[row].iter().map(|id| *id as usize);
+        ids.zip(weights.iter().copied())
+    }
+
+    /// The same neighbours by block; inside a block in the order of queries and ranks.
+    pub(crate) fn by_block(&self, rows: usize) -> ByBlock {
+        let block = block_len(rows);
+        let blocks = rows.div_ceil(block);
+        let mut starts = vec![0; blocks + 1];
+        for id in &self.ids {
+            starts[*id as usize / block + 1] += 1;
+        }
+        for at in 0..blocks {
+            starts[at + 1] += starts[at];
+        }
+        let mut next = starts.clone();
+        let none = Neighbour {
+            query: 0,
+            offset: 0,
+            weight: 0.0,
+        };
+        let mut entries = vec![none; self.ids.len()];
+        for query in 0..self.totals.len() {
+            for (id, weight) in self.of(query) {
+                let place = &mut next[id / block];
+                entries[*place] = Neighbour {
+                    query: query as u32,
+                    offset: (id % block) as u32,
+                    weight,
+                };
+                *place += 1;
+            }
+        }
+        ByBlock { entries, starts }
+    }
+}
+
+/// Whether a tensor is f32 on flex.
+pub(crate) fn is_flex_f32<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && x.device() == Device::flex()
+}
+
+/// The elements of a tensor of 32 or 64 bit integers, in row-major order.
+pub(crate) fn integers(x: &FlexTensor) -> Vec<i64> {
+    let x = x.to_contiguous();
+    match x.dtype() {
+        DType::I32 => x.storage::<i32>().iter().copied().map(i64::from).collect(),
+        _ => x.storage::<i64>().to_vec(),
+    }
+}
+
+/// Size of dimension `at`.
+pub(crate) fn size(x: &FlexTensor, at: usize) -> usize {
+    x.shape().as_slice()[at]
+}
+
+/// Wraps values as a tensor, without a copy.
+pub(crate) fn flex_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_cover_all_blocks_in_order() {
+        for rows in [1usize, 2, 255, 256, 257, 1024, 8954, 18_000, 1_000_000] {
+            let blocks = rows.div_ceil(block_len(rows));
+            let seen: Vec<usize> = groups(rows).into_iter().flatten().collect();
+            assert_eq!(seen, (0..blocks).collect::<Vec<_>>(), "{rows} rows");
+            assert!(groups(rows).iter().all(|group| !group.is_empty()));
+        }
+    }
+
+    #[test]
+    fn every_element_has_a_place_of_its_own() {
+        for (batch, rows) in [(1, 1), (3, 7), (2, 256), (5, 515)] {
+            let mut seen = vec![false; batch * rows];
+            for query in 0..batch {
+                for id in 0..rows {
+                    let at = position(query, id, batch, rows);
+                    assert!(!std::mem::replace(&mut seen[at], true));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_by_block_are_the_neighbours_by_query() {
+        let ids = [300i64, 0, 299, 512, 1, 300];
+        let ids = FlexTensor::from_data(TensorData::new(ids.to_vec(), [2, 3]));
+        let weights = flex_tensor(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3]);
+        let neighbours = Neighbours::new(&ids, &weights, 600);
+        assert_eq!((neighbours.total(0), neighbours.total(1)), (6.0, 15.0));
+        let by_block = neighbours.by_block(600);
+        let of = |block| -> Vec<(u32, u32, f32)> {
+            let entries = by_block.of(block).iter();
+            entries.map(|n| (n.query, n.offset, n.weight)).collect()
+        };
+        assert_eq!(of(0), [(0, 0, 2.0), (1, 1, 5.0)]);
+        assert_eq!(of(1), [(0, 44, 1.0), (0, 43, 3.0), (1, 44, 6.0)]);
+        assert_eq!(of(2), [(1, 0, 4.0)]);
+    }
+}

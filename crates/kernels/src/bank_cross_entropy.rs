@@ -1,0 +1,350 @@
+//! Weighted cross entropy of queries over a bank, as one operation with its own backward pass.
+//!
+//! With `z_ij = scale q_i . h_j`, neighbours `n(i, r)` with weights `w_ir` and
+//! `W_i = sum_r w_ir`:
+//!
+//! ```text
+//! L_i = W_i ln sum_j exp(z_ij) - sum_r w_ir z_{i, n(i,r)}
+//! dL_i / dz_ij = W_i softmax_j(z_i) - w_ij
+//! ```
+//!
+//! The scores `[batch, rows]` are held once, for the backward pass; their gradient exists for one
+//! block of the bank at a time. No mask of that size is formed.
+//!
+//! Source: the InfoNCE bound of van den Oord, Li, Vinyals, "Representation Learning with Contrastive
+//! Predictive Coding", arXiv 1807.03748, equation 4, with weighted positives.
+
+use burn::tensor::{Int, Tensor};
+
+/// Inputs of [`bank_cross_entropy`].
+#[derive(Clone, Debug)]
+pub struct BankCrossEntropy {
+    /// Queries, `[batch, dim]`.
+    pub queries: Tensor<2>,
+    /// Bank, `[rows, dim]`.
+    pub bank: Tensor<2>,
+    /// Neighbours as rows of the bank, `[batch, width]`.
+    pub ids: Tensor<2, Int>,
+    /// Weights of the neighbours, `[batch, width]`; constants of the gradient.
+    pub weights: Tensor<2>,
+    /// Factor of the scores, `1 / tau`.
+    pub scale: f64,
+}
+
+/// The loss of every query, `[batch]`; gradients reach queries and bank.
+///
+/// # Errors
+///
+/// The inputs come back where there is no fused version: on a backend other than flex, for element
+/// types other than f32, and where the weights take part in a gradient. The caller then composes
+/// the loss from plain operations.
+///
+/// # Panics
+///
+/// If shapes do not fit together or an id is not a row of the bank.
+pub fn bank_cross_entropy(inputs: BankCrossEntropy) -> Result<Tensor<1>, Box<BankCrossEntropy>> {
+    #[cfg(feature = "flex")]
+    if fused::applies(&inputs) {
+        return Ok(fused::run(inputs));
+    }
+    Err(Box::new(inputs))
+}
+
+#[cfg(feature = "flex")]
+mod fused {
+    use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::tensor::{FloatTensor, IntTensor};
+    use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+    use burn::tensor::{DType, Tensor};
+    use burn_flex::FlexTensor;
+    use rayon::prelude::*;
+
+    use super::BankCrossEntropy;
+    use crate::bank_blocks::{
+        Neighbours, block_len, flex_tensor, groups, is_flex_f32, position, size,
+    };
+    use crate::simd_objectives::{
+        Partial, View, add, partial_log_sum_exp, product, softmax_gradient,
+    };
+
+    pub(super) fn applies(inputs: &BankCrossEntropy) -> bool {
+        is_flex_f32(&inputs.queries)
+            && is_flex_f32(&inputs.bank)
+            && is_flex_f32(&inputs.weights)
+            && !inputs.weights.is_tracked()
+            && matches!(inputs.ids.dtype(), DType::I64 | DType::I32)
+    }
+
+    pub(super) fn run(inputs: BankCrossEntropy) -> Tensor<1> {
+        Tensor::from_dispatch(<Dispatch as BankCrossEntropyBackend>::bank_cross_entropy(
+            inputs.queries.into_dispatch(),
+            inputs.bank.into_dispatch(),
+            inputs.ids.into_dispatch(),
+            inputs.weights.into_dispatch(),
+            inputs.scale,
+        ))
+    }
+
+    /// Routes the operation; only flex has it.
+    #[backend_extension(Flex, Autodiff)]
+    pub(super) trait BankCrossEntropyBackend: Backend {
+        /// The loss of every query, `[batch]`.
+        fn bank_cross_entropy(
+            queries: FloatTensor<Self>,
+            bank: FloatTensor<Self>,
+            ids: IntTensor<Self>,
+            weights: FloatTensor<Self>,
+            scale: f64,
+        ) -> FloatTensor<Self>;
+    }
+
+    impl BankCrossEntropyBackend for Flex {
+        fn bank_cross_entropy(
+            queries: FlexTensor,
+            bank: FlexTensor,
+            ids: FlexTensor,
+            weights: FlexTensor,
+            scale: f64,
+        ) -> FlexTensor {
+            forward(queries, bank, ids, weights, scale).0
+        }
+    }
+
+    /// The two halves of the operation on one backend.
+    pub(super) trait BankCrossEntropySteps: Backend {
+        /// What the backward pass needs.
+        type Saved: Clone + Send + core::fmt::Debug + 'static;
+
+        /// Losses `[batch]` and what the backward pass needs.
+        fn bank_forward(
+            queries: FloatTensor<Self>,
+            bank: FloatTensor<Self>,
+            ids: IntTensor<Self>,
+            weights: FloatTensor<Self>,
+            scale: f64,
+        ) -> (FloatTensor<Self>, Self::Saved);
+
+        /// Gradients of queries and bank, each if asked for.
+        fn bank_backward(
+            saved: Self::Saved,
+            grad: FloatTensor<Self>,
+            wanted: [bool; 2],
+        ) -> [Option<FloatTensor<Self>>; 2];
+    }
+
+    impl BankCrossEntropySteps for Flex {
+        type Saved = Saved;
+
+        fn bank_forward(
+            queries: FlexTensor,
+            bank: FlexTensor,
+            ids: FlexTensor,
+            weights: FlexTensor,
+            scale: f64,
+        ) -> (FlexTensor, Saved) {
+            forward(queries, bank, ids, weights, scale)
+        }
+
+        fn bank_backward(
+            saved: Saved,
+            grad: FlexTensor,
+            wanted: [bool; 2],
+        ) -> [Option<FlexTensor>; 2] {
+            backward(&saved, &grad, wanted)
+        }
+    }
+
+    #[derive(Debug)]
+    struct BankStep;
+
+    impl<B: BankCrossEntropySteps> Backward<B, 2> for BankStep {
+        type State = B::Saved;
+
+        fn backward(
+            self,
+            ops: Ops<Self::State, 2>,
+            grads: &mut Gradients,
+            _checkpointer: &mut Checkpointer,
+        ) {
+            let grad = grads.consume::<B>(&ops.node);
+            let wanted = ops.parents.each_ref().map(Option::is_some);
+            let gradients = B::bank_backward(ops.state, grad, wanted);
+            for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+                if let (Some(parent), Some(gradient)) = (parent, gradient) {
+                    grads.register::<B>(parent.id, gradient);
+                }
+            }
+        }
+    }
+
+    impl<B: BankCrossEntropySteps, C: CheckpointStrategy> BankCrossEntropyBackend for Autodiff<B, C> {
+        fn bank_cross_entropy(
+            queries: FloatTensor<Self>,
+            bank: FloatTensor<Self>,
+            ids: IntTensor<Self>,
+            weights: FloatTensor<Self>,
+            scale: f64,
+        ) -> FloatTensor<Self> {
+            let (queries, query_node) = queries.into_parts();
+            let (bank, bank_node) = bank.into_parts();
+            let (weights, _) = weights.into_parts();
+            let (losses, saved) = B::bank_forward(queries, bank, ids, weights, scale);
+            let nodes = [query_node, bank_node];
+            match BankStep.prepare::<C>(nodes).compute_bound().stateful() {
+                OpsKind::Tracked(prep) => prep.finish(saved, losses),
+                OpsKind::UnTracked(prep) => prep.finish(losses),
+            }
+        }
+    }
+
+    /// Inputs and intermediate results that the backward pass reads.
+    #[derive(Clone, Debug)]
+    pub(super) struct Saved {
+        queries: FlexTensor,
+        bank: FlexTensor,
+        /// Block after block, each `[batch, block]`.
+        scores: FlexTensor,
+        log_sums: Vec<f32>,
+        neighbours: Neighbours,
+        scale: f32,
+    }
+
+    fn forward(
+        queries: FlexTensor,
+        bank: FlexTensor,
+        ids: FlexTensor,
+        weights: FlexTensor,
+        scale: f64,
+    ) -> (FlexTensor, Saved) {
+        let (queries, bank) = (queries.to_contiguous(), bank.to_contiguous());
+        let (batch, dim) = (size(&queries, 0), size(&queries, 1));
+        let rows = size(&bank, 0);
+        let neighbours = Neighbours::new(&ids, &weights, rows);
+        let (q, h): (&[f32], &[f32]) = (queries.storage(), bank.storage());
+        let scale = scale as f32;
+        let block = block_len(rows);
+        let mut scores = vec![0.0f32; batch * rows];
+        let empty = Partial { max: 0.0, sum: 0.0 };
+        let mut partials = vec![empty; rows.div_ceil(block) * batch];
+        scores
+            .par_chunks_mut(block * batch)
+            .zip(partials.par_chunks_mut(batch))
+            .zip(h.par_chunks(block * dim))
+            .for_each(|((z, partials), h)| {
+                let length = h.len() / dim;
+                let h = View::new(h, length, dim);
+                product(z, View::new(q, batch, dim), h.t(), scale, false);
+                for (z, out) in z.chunks_exact(length).zip(partials) {
+                    partial_log_sum_exp(z, out);
+                }
+            });
+        let log_sums: Vec<f32> = (0..batch)
+            .map(|i| Partial::log_sum_exp(partials.iter().skip(i).step_by(batch).copied()))
+            .collect();
+        let losses = (0..batch)
+            .map(|i| {
+                let near: f64 = neighbours
+                    .of(i)
+                    .map(|(id, weight)| {
+                        f64::from(weight) * f64::from(scores[position(i, id, batch, rows)])
+                    })
+                    .sum();
+                (f64::from(neighbours.total(i)) * f64::from(log_sums[i]) - near) as f32
+            })
+            .collect();
+        let saved = Saved {
+            scores: flex_tensor(scores, [batch * rows]),
+            queries,
+            bank,
+            log_sums,
+            neighbours,
+            scale,
+        };
+        (flex_tensor(losses, [batch]), saved)
+    }
+
+    fn backward(saved: &Saved, grad: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let grad = grad.to_contiguous();
+        let grad: &[f32] = grad.storage();
+        let (batch, dim) = (size(&saved.queries, 0), size(&saved.queries, 1));
+        let rows = size(&saved.bank, 0);
+        let (q, h): (&[f32], &[f32]) = (saved.queries.storage(), saved.bank.storage());
+        let scores: &[f32] = saved.scores.storage();
+        let [want_queries, want_bank] = wanted;
+        let neighbours = &saved.neighbours;
+        let block = block_len(rows);
+        let by_block = neighbours.by_block(rows);
+
+        // Gradient of the scores of one block.
+        let gradient_of = |at: usize, grad_z: &mut Vec<f32>| {
+            let start = at * block;
+            let length = block.min(rows - start);
+            let z = &scores[start * batch..(start + length) * batch];
+            grad_z.resize(batch * length, 0.0);
+            for i in 0..batch {
+                let row = i * length..(i + 1) * length;
+                let factor = grad[i] * neighbours.total(i);
+                softmax_gradient(&z[row.clone()], saved.log_sums[i], factor, &mut grad_z[row]);
+            }
+            for neighbour in by_block.of(at) {
+                let i = neighbour.query as usize;
+                grad_z[i * length + neighbour.offset as usize] -= grad[i] * neighbour.weight;
+            }
+            length
+        };
+
+        // One task a group of blocks: a sum for the queries, rows of its own for the bank.
+        let mut grad_bank = vec![0.0f32; if want_bank { rows * dim } else { 0 }];
+        let mut rest = grad_bank.as_mut_slice();
+        let mut tasks = Vec::new();
+        for group in groups(rows) {
+            let own = if want_bank {
+                (group.end * block).min(rows) - group.start * block
+            } else {
+                0
+            };
+            let (part, behind) = rest.split_at_mut(own * dim);
+            tasks.push((group, part));
+            rest = behind;
+        }
+        let parts: Vec<Vec<f32>> = tasks
+            .into_par_iter()
+            .map(|(group, mut grad_bank)| {
+                let mut sum = vec![0.0f32; if want_queries { batch * dim } else { 0 }];
+                let mut grad_z = Vec::new();
+                for at in group {
+                    let length = gradient_of(at, &mut grad_z);
+                    let grad_z = View::new(&grad_z, batch, length);
+                    if want_queries {
+                        let h = &h[at * block * dim..];
+                        product(
+                            &mut sum,
+                            grad_z,
+                            View::new(h, length, dim),
+                            saved.scale,
+                            true,
+                        );
+                    }
+                    if want_bank {
+                        let (part, behind) = grad_bank.split_at_mut(length * dim);
+                        grad_bank = behind;
+                        let q = View::new(q, batch, dim);
+                        product(part, grad_z.t(), q, saved.scale, false);
+                    }
+                }
+                sum
+            })
+            .collect();
+        let grad_queries = want_queries.then(|| {
+            let mut sum = vec![0.0f32; batch * dim];
+            for part in &parts {
+                add(&mut sum, part);
+            }
+            flex_tensor(sum, [batch, dim])
+        });
+        let grad_bank = want_bank.then(|| flex_tensor(grad_bank, [rows, dim]));
+        [grad_queries, grad_bank]
+    }
+}
