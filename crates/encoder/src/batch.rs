@@ -1,26 +1,28 @@
-//! Padded batches of token ids.
+//! Batches of token ids without padding.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kernels::Sequences;
 
 use crate::error::EncoderError;
 
-/// Token ids of a batch, padded to its own longest sequence.
+/// Token ids of a batch, one text behind the other.
+///
+/// Hidden states of the batch are `[tokens, hidden]` with `tokens` the sum of the lengths: no layer
+/// works on padding, whatever the lengths.
 #[derive(Clone, Debug)]
 pub struct TokenBatch {
-    /// Ids, row-major `[batch * width]`.
+    /// Ids, `[tokens]`.
     pub ids: Tensor<1, Int>,
-    /// 1 on real tokens, 0 on padding, `[batch, width]`.
-    pub mask: Tensor<2>,
-    /// Whether any row is padded; without padding the attention mask is skipped.
-    pub padded: bool,
-    /// Rows.
-    pub batch: usize,
-    /// Tokens a row, special tokens and padding included.
-    pub width: usize,
+    /// Place of each token in its text, from 0, `[tokens]`.
+    pub positions: Tensor<1, Int>,
+    /// Which rows belong to which text.
+    pub sequences: Sequences,
+    /// Largest id.
+    pub(crate) largest_id: u32,
 }
 
 impl TokenBatch {
-    /// Pads to the longest row.
+    /// Puts the rows one behind the other.
     ///
     /// # Errors
     ///
@@ -29,54 +31,70 @@ impl TokenBatch {
     /// ```
     /// # #[cfg(feature = "flex")] {
     /// let device = burn::tensor::Device::flex();
-    /// let batch = encoder::TokenBatch::new(&[vec![2, 5, 3], vec![2, 3]], 0, &device).unwrap();
-    /// assert_eq!((batch.batch, batch.width, batch.padded), (2, 3, true));
+    /// let batch = encoder::TokenBatch::new(&[vec![2, 5, 3], vec![2, 3]], &device).unwrap();
+    /// assert_eq!((batch.texts(), batch.tokens(), batch.row(1, 0)), (2, 5, 3));
     /// # }
     /// ```
-    pub fn new<R: AsRef<[u32]>>(
-        rows: &[R],
-        pad: u32,
-        device: &Device,
-    ) -> Result<Self, EncoderError> {
-        let width = rows.iter().map(|row| row.as_ref().len()).max().unwrap_or(0);
-        if width == 0 || rows.iter().any(|row| row.as_ref().is_empty()) {
+    pub fn new<R: AsRef<[u32]>>(rows: &[R], device: &Device) -> Result<Self, EncoderError> {
+        let lengths: Vec<usize> = rows.iter().map(|row| row.as_ref().len()).collect();
+        if lengths.is_empty() || lengths.contains(&0) {
             return Err(EncoderError::Shape {
                 operation: "token batch",
                 expected: "at least one row and one token in every row".to_owned(),
-                found: format!("{} rows, longest {width}", rows.len()),
+                found: format!(
+                    "{} rows, longest {}",
+                    rows.len(),
+                    lengths.iter().max().copied().unwrap_or(0)
+                ),
             });
         }
-        let mut ids = Vec::with_capacity(rows.len() * width);
-        let mut mask = Vec::with_capacity(rows.len() * width);
+        let sequences = Sequences::new(&lengths);
+        let tokens = sequences.rows();
+        let mut ids = Vec::with_capacity(tokens);
+        let mut positions = Vec::with_capacity(tokens);
+        let mut largest_id = 0;
         for row in rows {
-            let row = row.as_ref();
-            ids.extend(row.iter().map(|id| *id as i32));
-            ids.extend(std::iter::repeat_n(pad as i32, width - row.len()));
-            mask.extend(std::iter::repeat_n(1.0f32, row.len()));
-            mask.extend(std::iter::repeat_n(0.0f32, width - row.len()));
+            for (at, id) in row.as_ref().iter().enumerate() {
+                largest_id = largest_id.max(*id);
+                ids.push(*id as i32);
+                positions.push(at as i32);
+            }
         }
-        let padded = mask.contains(&0.0);
-        // Inputs never need gradients; keeping them off the tape also keeps the mask cheap.
-        let plain = device.clone().inner();
-        let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows.len(), width]), &plain);
+        // Inputs never need gradients: off the tape they count as constants.
+        let device = device.clone().inner();
         Ok(Self {
-            ids: Tensor::from_data(TensorData::new(ids, [rows.len() * width]), device),
-            mask: if device.is_autodiff() {
-                mask.autodiff()
-            } else {
-                mask
-            },
-            padded,
-            batch: rows.len(),
-            width,
+            ids: Tensor::from_data(TensorData::new(ids, [tokens]), &device),
+            positions: Tensor::from_data(TensorData::new(positions, [tokens]), &device),
+            sequences,
+            largest_id,
         })
     }
 
-    /// `true` where a key is padding, `[batch, 1, 1, width]`.
-    pub fn padding_mask(&self) -> Tensor<4, Bool> {
-        self.mask
-            .clone()
-            .equal_scalar(0.0)
-            .reshape([self.batch, 1, 1, self.width])
+    /// Number of texts.
+    pub fn texts(&self) -> usize {
+        self.sequences.len()
+    }
+
+    /// Number of tokens in all.
+    pub fn tokens(&self) -> usize {
+        self.sequences.rows()
+    }
+
+    /// Row of the hidden states that belongs to token `at` of text `text`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such text.
+    pub fn row(&self, text: usize, at: usize) -> usize {
+        self.sequences.bounds()[text] + at
+    }
+
+    /// Rows of the first tokens, `[texts]`.
+    pub fn first_rows(&self) -> Tensor<1, Int> {
+        let rows: Vec<i32> = self.sequences.bounds()[..self.texts()]
+            .iter()
+            .map(|row| *row as i32)
+            .collect();
+        Tensor::from_data(TensorData::new(rows, [self.texts()]), &self.ids.device())
     }
 }

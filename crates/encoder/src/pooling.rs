@@ -18,7 +18,7 @@ use crate::error::EncoderError;
 /// |---|---|
 /// | `cls` (also `cls_before_pooler`) | `h_last[CLS]` |
 /// | `cls_mlp` | `tanh(W h_last[CLS] + b)` (SimCSE calls this `cls`; its MLP is stored as the pooler) |
-/// | `mean` (also `avg`) | mean of `h_last` over real tokens |
+/// | `mean` (also `avg`) | mean of `h_last` over the tokens of the text |
 /// | `avg_top2` | mean of `(h_last + h_{last-1}) / 2` |
 /// | `avg_first_last` | mean of `(h_1 + h_last) / 2`; not the embedding output |
 ///
@@ -49,7 +49,7 @@ impl Pooling {
         Self::AvgFirstLast,
     ];
 
-    /// `[batch, hidden]` from `[batch * width, hidden]` states.
+    /// `[texts, hidden]` from `[tokens, hidden]` states.
     ///
     /// # Errors
     ///
@@ -73,12 +73,12 @@ impl Pooling {
                     .forward(first_token(states.last.clone(), batch))
                     .tanh()
             }
-            Self::Mean => masked_mean(states.last.clone(), batch),
-            Self::AvgTop2 => masked_mean(
+            Self::Mean => token_mean(states.last.clone(), batch),
+            Self::AvgTop2 => token_mean(
                 (states.last.clone() + states.penultimate.clone()).mul_scalar(0.5),
                 batch,
             ),
-            Self::AvgFirstLast => masked_mean(
+            Self::AvgFirstLast => token_mean(
                 (states.last.clone() + states.first.clone()).mul_scalar(0.5),
                 batch,
             ),
@@ -119,23 +119,12 @@ impl FromStr for Pooling {
     }
 }
 
-/// Row 0 of every text: `[batch * width, hidden]` to `[batch, hidden]`.
+/// Row 0 of every text: `[tokens, hidden]` to `[texts, hidden]`.
 fn first_token(states: Tensor<2>, batch: &TokenBatch) -> Tensor<2> {
-    let [_, hidden] = states.dims();
-    states
-        .reshape([batch.batch, batch.width, hidden])
-        .slice([0..batch.batch, 0..1, 0..hidden])
-        .reshape([batch.batch, hidden])
+    states.select(0, batch.first_rows())
 }
 
-/// Mean over real tokens: `[batch * width, hidden]` to `[batch, hidden]`.
-fn masked_mean(states: Tensor<2>, batch: &TokenBatch) -> Tensor<2> {
-    let [_, hidden] = states.dims();
-    let states = states.reshape([batch.batch, batch.width, hidden]);
-    // Every text holds [CLS] and [SEP], so the count is never zero.
-    let weights = batch.mask.clone() / batch.mask.clone().sum_dim(1); // [batch, width]
-    weights
-        .reshape([batch.batch, 1, batch.width])
-        .matmul(states)
-        .reshape([batch.batch, hidden])
+/// Mean over the tokens of each text: `[tokens, hidden]` to `[texts, hidden]`.
+fn token_mean(states: Tensor<2>, batch: &TokenBatch) -> Tensor<2> {
+    kernels::sequence_mean(states, &batch.sequences)
 }

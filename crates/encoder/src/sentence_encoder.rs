@@ -102,7 +102,7 @@ impl SentenceEncoder {
         })
     }
 
-    /// Pooled vectors of a batch, `[batch, hidden]`, not normalised; differentiable.
+    /// Pooled vectors of a batch, `[texts, hidden]`, not normalised; differentiable.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl SentenceEncoder {
         pooling.forward(&states, batch, bert.pooler.as_ref())
     }
 
-    /// Vectors of texts in their order, in batches of 64 of similar length.
+    /// Vectors of texts in their order, in batches of at most `batch_size` of similar length.
     ///
     /// # Errors
     ///
@@ -133,14 +133,14 @@ impl SentenceEncoder {
             self.pooling,
             self.normalize,
             &ids,
-            self.tokenizer.pad_id(),
             batch_size,
             |_, _| {},
         )
     }
 }
 
-/// Vectors of tokenised texts, in their order; texts of similar length share a batch.
+/// Vectors of tokenised texts, in their order; texts of similar length share a batch of at most
+/// `batch_size` texts and 4096 tokens.
 ///
 /// `bert` should be the inference form of a model ([`Module::valid`]). `progress` receives rows
 /// done and rows in all.
@@ -153,7 +153,6 @@ pub fn encode_ids<R: AsRef<[u32]>>(
     pooling: Pooling,
     normalize: bool,
     ids: &[R],
-    pad: u32,
     batch_size: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Embeddings, EncoderError> {
@@ -163,9 +162,12 @@ pub fn encode_ids<R: AsRef<[u32]>>(
     order.sort_by_key(|index| std::cmp::Reverse(ids[*index].as_ref().len()));
     let mut values = vec![0.0; ids.len() * dim];
     let mut done = 0;
-    for chunk in order.chunks(batch_size.max(1)) {
+    let mut rest = order.as_slice();
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at(batch_rows(rest, ids, batch_size));
+        rest = after;
         let rows: Vec<&[u32]> = chunk.iter().map(|index| ids[*index].as_ref()).collect();
-        let batch = TokenBatch::new(&rows, pad, &device)?;
+        let batch = TokenBatch::new(&rows, &device)?;
         let vectors = SentenceEncoder::pool(bert, pooling, &batch)?;
         let vectors = if normalize {
             unit_rows(vectors)
@@ -183,6 +185,24 @@ pub fn encode_ids<R: AsRef<[u32]>>(
         progress(done, ids.len());
     }
     Ok(Embeddings { values, dim })
+}
+
+/// Most tokens in a batch of [`encode_ids`], unless one text alone has more: enough for matrix products
+/// at full rate, and the widest activation of MiniLM stays at 24 MiB.
+const TOKEN_BUDGET: usize = 4096;
+
+/// How many of `order` make up the next batch: at most `batch_size` rows and the token budget.
+fn batch_rows<R: AsRef<[u32]>>(order: &[usize], ids: &[R], batch_size: usize) -> usize {
+    let mut tokens = 0;
+    order
+        .iter()
+        .take(batch_size)
+        .take_while(|index| {
+            tokens += ids[**index].as_ref().len();
+            tokens <= TOKEN_BUDGET
+        })
+        .count()
+        .max(1)
 }
 
 /// Rows scaled to unit length; norms below 1e-12 count as 1e-12.

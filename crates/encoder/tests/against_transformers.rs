@@ -71,7 +71,7 @@ fn every_pooling_agrees_within_1e_5_whatever_the_batching() {
         let pooling: Pooling = name.parse().unwrap();
         let want = floats(want);
         for batch in [1, 2, 3, 64] {
-            let got = encode_ids(&encoder.bert, pooling, false, &ids, 0, batch, |_, _| {}).unwrap();
+            let got = encode_ids(&encoder.bert, pooling, false, &ids, batch, |_, _| {}).unwrap();
             let difference = worst(&got.values, &want);
             assert!(difference <= 1e-5, "{name}, batch {batch}: {difference}");
         }
@@ -112,14 +112,14 @@ fn mlm_logits_and_gradients_agree() {
     let bert = encoder.bert.clone().train();
     let head = encoder.mlm_head.clone().unwrap().train();
     let ids = encoder.tokenizer.encode(&texts(&expected), 16).unwrap();
-    let batch = TokenBatch::new(&ids, 0, &device).unwrap();
+    let batch = TokenBatch::new(&ids, &device).unwrap();
     let states = bert.forward(&batch).unwrap();
     let pooled = Pooling::Mean.forward(&states, &batch, None).unwrap();
     let positions: Vec<(usize, usize)> =
         serde_json::from_value(expected["mlm_positions"].clone()).unwrap();
     let flat: Vec<i32> = positions
         .iter()
-        .map(|(row, at)| (row * batch.width + at) as i32)
+        .map(|(row, at)| batch.row(*row, *at) as i32)
         .collect();
     let selected = Tensor::<1, Int>::from_data(TensorData::new(flat, [positions.len()]), &device);
     let logits = head.forward(
@@ -253,7 +253,7 @@ fn saving_reproduces_the_weights_byte_for_byte() {
 #[test]
 fn a_text_longer_than_the_position_table_is_refused_by_the_model() {
     let encoder = load(&Device::flex());
-    let batch = TokenBatch::new(&[vec![2u32; 17]], 0, &Device::flex()).unwrap();
+    let batch = TokenBatch::new(&[vec![2u32; 17]], &Device::flex()).unwrap();
     let error = encoder.bert.forward(&batch).unwrap_err().to_string();
     assert!(error.contains("16") && error.contains("17"), "{error}");
 }
@@ -267,7 +267,7 @@ fn dropout_changes_training_and_never_inference() {
     let encoder = SentenceEncoder::load(&fixture(), &options, &Device::flex()).unwrap();
     let ids = vec![vec![2u32, 6, 7, 8, 3]; 2];
     let device = Device::flex().autodiff();
-    let batch = TokenBatch::new(&ids, 0, &device).unwrap();
+    let batch = TokenBatch::new(&ids, &device).unwrap();
     let train = encoder.bert.clone().train();
     let run = |seed: u64| -> Vec<f32> {
         device.seed(seed);

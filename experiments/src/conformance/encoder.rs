@@ -128,8 +128,7 @@ fn vectors(
         .encode(probe.texts("text")?, probe.count("max_len")?)
         .map_err(refused)?;
     let bert = encoder.bert.valid();
-    let pad = encoder.tokenizer.pad_id();
-    let found = encode_ids(&bert, pooling, normalize, &ids, pad, batch_size, |_, _| {});
+    let found = encode_ids(&bert, pooling, normalize, &ids, batch_size, |_, _| {});
     let found = found.map_err(refused)?;
     Ok((found.values, found.dim))
 }

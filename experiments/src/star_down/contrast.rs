@@ -19,7 +19,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use clustering::{Centroids, KMeansParams};
-use encoder::{BertModel, Pooling, SentenceEncoder, TextTokenizer, unit_rows};
+use encoder::{BertModel, Pooling, SentenceEncoder, TextTokenizer, TokenBatch, unit_rows};
 use losses::{
     BankInfoNce, BankInfoNceConfig, CoarseCrossEntropy, InputNormalization, NORM_EPS,
     NeighbourTargets, l2_normalize,
@@ -36,7 +36,7 @@ use training::{
 
 use super::augment::replace_tokens;
 use super::config::{Objective, StarDownConfig};
-use super::model::{CoarseHead, ContrastModel, token_batch};
+use super::model::{CoarseHead, ContrastModel};
 use super::prepare::Prepared;
 use super::pretrain::{adamw, check_losses, file_of};
 use super::state::{RunState, Stage};
@@ -206,7 +206,6 @@ impl<'a> Contrast<'a> {
             self.pooling,
             true,
             &self.prepared.train_ids,
-            self.tokenizer.pad_id(),
             self.config.eval.batch_size,
             |_, _| {},
         )?;
@@ -334,8 +333,7 @@ impl Experiment for Contrast<'_> {
                 )
             })
             .collect();
-        let pad = self.tokenizer.pad_id();
-        let tokens = token_batch(&rows, pad, &device)?;
+        let tokens = TokenBatch::new(&rows, &device)?;
         let bank = state
             .bank
             .as_ref()
@@ -380,7 +378,7 @@ impl Experiment for Contrast<'_> {
         check_losses(&values, step)?;
 
         // The momentum encoder of before this step; inference form, so no graph and no dropout.
-        let plain = token_batch(&rows, pad, &self.prepared.device)?;
+        let plain = TokenBatch::new(&rows, &self.prepared.device)?;
         let momentum_rows = unit_rows(SentenceEncoder::pool(
             &state.momentum,
             self.pooling,

@@ -78,7 +78,6 @@ pub(crate) fn evaluate(
     config: &StarDownConfig,
     backbone: &BertModel,
     pooling: Pooling,
-    pad: u32,
     stage: &str,
     seed: u64,
 ) -> Result<Evaluation, RunError> {
@@ -88,7 +87,6 @@ pub(crate) fn evaluate(
             pooling,
             true,
             ids,
-            pad,
             config.eval.batch_size,
             |_, _| {},
         )

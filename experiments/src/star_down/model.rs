@@ -2,8 +2,8 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData, activation};
+use encoder::BertModel;
 use encoder::bert::{Linear, MlmHead, dropout};
-use encoder::{BertModel, TokenBatch};
 use losses::Star;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -79,13 +79,4 @@ pub(crate) struct ContrastModel {
     pub(crate) backbone: BertModel,
     pub(crate) coarse: CoarseHead,
     pub(crate) star: Option<Star>,
-}
-
-/// Rows of padded ids for a batch of texts.
-pub(crate) fn token_batch(
-    rows: &[Vec<u32>],
-    pad: u32,
-    device: &Device,
-) -> Result<TokenBatch, encoder::EncoderError> {
-    TokenBatch::new(rows, pad, device)
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use encoder::bert::dropout;
-use encoder::{BertModel, MlmHead, Pooling, SentenceEncoder, TextTokenizer};
+use encoder::{BertModel, MlmHead, Pooling, SentenceEncoder, TextTokenizer, TokenBatch};
 use losses::{CoarseCrossEntropy, MaskedLm};
 use training::{
     AdamW, AdamWConfig, CheckpointFiles, EarlyStopping, EarlyStoppingConfig, Experiment, Goal,
@@ -16,7 +16,7 @@ use training::{
 
 use super::augment::mask_tokens;
 use super::config::StarDownConfig;
-use super::model::{PretrainModel, token_batch, uniform_linear};
+use super::model::{PretrainModel, uniform_linear};
 use super::prepare::Prepared;
 use super::state::{RunState, Stage};
 use crate::error::RunError;
@@ -202,7 +202,6 @@ impl<'a> Pretrain<'a> {
             self.pooling,
             false,
             &ids,
-            self.tokenizer.pad_id(),
             self.config.eval.batch_size,
             |_, _| {},
         )?;
@@ -320,7 +319,6 @@ impl Experiment for Pretrain<'_> {
         let local = step - self.offset;
         let device = self.prepared.device.clone().autodiff();
         device.seed(self.streams.seed(stream::DROPOUT, &[STAGE, local]));
-        let pad = self.tokenizer.pad_id();
         let mut values = BTreeMap::from([("seed".to_owned(), self.seed as f64)]);
 
         let rows: Vec<Vec<u32>> = batch
@@ -328,7 +326,7 @@ impl Experiment for Pretrain<'_> {
             .iter()
             .map(|row| self.prepared.train_ids[*row].clone())
             .collect();
-        let tokens = token_batch(&rows, pad, &device)?;
+        let tokens = TokenBatch::new(&rows, &device)?;
         let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
         let logits = state
             .model
@@ -368,14 +366,14 @@ impl Experiment for Pretrain<'_> {
                 })
                 .collect();
             let rows: Vec<Vec<u32>> = masked.iter().map(|text| text.ids.clone()).collect();
-            let tokens = token_batch(&rows, pad, &device)?;
+            let tokens = TokenBatch::new(&rows, &device)?;
             let (positions, originals): (Vec<i32>, Vec<i32>) = masked
                 .iter()
                 .enumerate()
                 .flat_map(|(row, text)| {
                     text.selected
                         .iter()
-                        .map(move |(at, id)| (row * tokens.width + at, *id))
+                        .map(|(at, id)| (tokens.row(row, *at), *id))
                         .collect::<Vec<_>>()
                 })
                 .map(|(at, id)| (at as i32, id as i32))

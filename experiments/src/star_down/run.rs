@@ -333,7 +333,6 @@ impl<'a> Session<'a> {
             self.config(),
             backbone,
             encoder.pooling,
-            encoder.tokenizer.pad_id(),
             stage,
             seed,
         )?;

@@ -1,9 +1,10 @@
 //! Multi-head self-attention.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
+use kernels::{AttentionMaps, project, residual_layer_norm, self_attention};
 
-use super::layer::{LayerNorm, Linear, dropout};
+use super::layer::{LayerNorm, Linear};
 use crate::batch::TokenBatch;
 use crate::config::BertConfig;
 use crate::init::Init;
@@ -11,7 +12,7 @@ use crate::init::Init;
 /// Scaled dot-product self-attention with output projection, residual and layer norm.
 ///
 /// ```text
-/// P = softmax(Q K^T / sqrt(d) + padding),  A = LN(x + dropout(dropout(P) V W_o + b_o))
+/// P = softmax(Q K^T / sqrt(d)) within a text,  A = LN(x + dropout(dropout(P) V W_o + b_o))
 /// ```
 ///
 /// Source: Vaswani et al., arXiv 1706.03762, equation 1; post-layer-norm arrangement of BERT.
@@ -48,30 +49,27 @@ impl SelfAttention {
         }
     }
 
-    /// `[batch * width, hidden]` to the same shape.
+    /// `[tokens, hidden]` to the same shape.
     pub fn forward(&self, x: Tensor<2>, batch: &TokenBatch) -> Tensor<2> {
-        let [rows, hidden] = x.dims();
-        let head = hidden / self.heads;
-        let split = |t: Tensor<2>| {
-            t.reshape([batch.batch, batch.width, self.heads, head])
-                .swap_dims(1, 2) // [batch, heads, width, head]
+        let maps = AttentionMaps {
+            query: self.query.affine(),
+            key: self.key.affine(),
+            value: self.value.affine(),
         };
-        // Scaling the queries costs rows * hidden products instead of batch * heads * width^2.
-        let scale = 1.0 / (head as f64).sqrt();
-        let query = split(self.query.forward(x.clone()).mul_scalar(scale));
-        let key = split(self.key.forward(x.clone()));
-        let value = split(self.value.forward(x.clone()));
-        let mut scores = query.matmul(key.swap_dims(2, 3)); // [batch, heads, width, width]
-        if batch.padded {
-            let dims = scores.dims();
-            scores = scores.mask_fill(batch.padding_mask().expand(dims), f32::NEG_INFINITY);
-        }
-        let weights = dropout(activation::softmax(scores, 3), self.attention_dropout);
-        let context = weights
-            .matmul(value) // [batch, heads, width, head]
-            .swap_dims(1, 2)
-            .reshape([rows, hidden]);
-        let y = dropout(self.output.forward(context), self.dropout);
-        self.layer_norm.forward(x + y)
+        let context = self_attention(
+            x.clone(),
+            maps,
+            &batch.sequences,
+            self.heads,
+            self.attention_dropout,
+        );
+        let output = self.output.affine();
+        residual_layer_norm(
+            x,
+            project(context, output.weight),
+            output.bias,
+            self.layer_norm.params(),
+            self.dropout,
+        )
     }
 }

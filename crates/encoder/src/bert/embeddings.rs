@@ -1,9 +1,10 @@
 //! Word, position and segment embeddings.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
+use kernels::{EmbeddingTables, embedding_layer_norm};
 
-use super::layer::{LayerNorm, dropout};
+use super::layer::LayerNorm;
 use crate::batch::TokenBatch;
 use crate::config::BertConfig;
 use crate::init::Init;
@@ -13,13 +14,6 @@ use crate::init::Init;
 pub struct Embedding {
     /// `[entries, hidden]`.
     pub weight: Param<Tensor<2>>,
-}
-
-impl Embedding {
-    /// Rows by id: `[ids]` to `[ids, hidden]`.
-    pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        self.weight.val().select(0, ids)
-    }
 }
 
 /// `dropout(LN(word[id] + position[t] + segment[0]))`; the segment is always 0.
@@ -58,24 +52,18 @@ impl Embeddings {
         }
     }
 
-    /// `[batch * width, hidden]`.
+    /// `[tokens, hidden]`.
     pub fn forward(&self, batch: &TokenBatch) -> Tensor<2> {
-        let words = self.word_embeddings.forward(batch.ids.clone());
-        let [rows, hidden] = words.dims();
-        let segment = self
-            .token_type_embeddings
-            .weight
-            .val()
-            .slice([0..1, 0..hidden]);
-        let positions = self
-            .position_embeddings
-            .weight
-            .val()
-            .slice([0..batch.width, 0..hidden])
-            + segment; // [width, hidden]
-        let sum = words.reshape([batch.batch, batch.width, hidden]) + positions.unsqueeze::<3>();
-        dropout(
-            self.layer_norm.forward(sum.reshape([rows, hidden])),
+        let tables = EmbeddingTables {
+            word: self.word_embeddings.weight.val(),
+            position: self.position_embeddings.weight.val(),
+            segment: self.token_type_embeddings.weight.val(),
+        };
+        embedding_layer_norm(
+            tables,
+            batch.ids.clone(),
+            batch.positions.clone(),
+            self.layer_norm.params(),
             self.dropout,
         )
     }

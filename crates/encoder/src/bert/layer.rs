@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Distribution, Tensor, module};
+use kernels::{Affine, LayerNormParams, feed_forward, residual_layer_norm};
 
 use super::attention::SelfAttention;
 use crate::batch::TokenBatch;
@@ -28,7 +29,14 @@ impl Linear {
 
     /// `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        module::linear(x, self.weight.val(), Some(self.bias.val()))
+        kernels::linear(x, self.weight.val(), self.bias.val())
+    }
+
+    pub(crate) fn affine(&self) -> Affine {
+        Affine {
+            weight: self.weight.val(),
+            bias: self.bias.val(),
+        }
     }
 }
 
@@ -56,6 +64,14 @@ impl LayerNorm {
     /// `[rows, hidden]` to `[rows, hidden]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         module::layer_norm(x, self.weight.val(), Some(self.bias.val()), self.eps)
+    }
+
+    pub(crate) fn params(&self) -> LayerNormParams {
+        LayerNormParams {
+            weight: self.weight.val(),
+            bias: self.bias.val(),
+            eps: self.eps,
+        }
     }
 }
 
@@ -104,11 +120,11 @@ impl EncoderLayer {
         }
     }
 
-    /// `[batch * width, hidden]` to the same shape.
+    /// `[tokens, hidden]` to the same shape.
     pub fn forward(&self, x: Tensor<2>, batch: &TokenBatch) -> Tensor<2> {
         let a = self.attention.forward(x, batch);
-        let inner = kernels::gelu(self.intermediate.forward(a.clone())); // [batch * width, intermediate]
-        let y = dropout(self.output.forward(inner), self.dropout);
-        self.layer_norm.forward(a + y)
+        let output = self.output.affine();
+        let y = feed_forward(a.clone(), self.intermediate.affine(), output.weight);
+        residual_layer_norm(a, y, output.bias, self.layer_norm.params(), self.dropout)
     }
 }

@@ -42,7 +42,7 @@ impl MlmHead {
         }
     }
 
-    /// Logits `[selected, vocab]` for the rows `selected` of `hidden` `[batch * width, hidden]`;
+    /// Logits `[selected, vocab]` for the rows `selected` of `hidden` `[tokens, hidden]`;
     /// `word_embeddings` is the encoder's own table `[vocab, hidden]`.
     pub fn forward(
         &self,

@@ -17,7 +17,7 @@ use crate::init::Init;
 /// use encoder::{BertConfig, BertModel, TokenBatch};
 /// let device = burn::tensor::Device::flex();
 /// let model = BertModel::random(&BertConfig::tiny(100), 0, &device).unwrap();
-/// let batch = TokenBatch::new(&[vec![2, 7, 3]], 0, &device).unwrap();
+/// let batch = TokenBatch::new(&[vec![2, 7, 3]], &device).unwrap();
 /// assert_eq!(model.forward(&batch).unwrap().last.dims(), [3, 128]);
 /// # }
 /// ```
@@ -31,7 +31,7 @@ pub struct BertModel {
     pub pooler: Option<Linear>,
 }
 
-/// What poolings need of a forward pass; each `[batch * width, hidden]`.
+/// What poolings need of a forward pass; each `[tokens, hidden]`.
 #[derive(Clone, Debug)]
 pub struct HiddenStates {
     /// Output of the first layer.
@@ -71,14 +71,23 @@ impl BertModel {
     ///
     /// # Errors
     ///
-    /// The batch is wider than the position table.
+    /// A text is longer than the position table, or an id lies outside the word table.
     pub fn forward(&self, batch: &TokenBatch) -> Result<HiddenStates, EncoderError> {
         let [positions, _] = self.embeddings.position_embeddings.weight.val().dims();
-        if batch.width > positions {
+        let [words, _] = self.embeddings.word_embeddings.weight.val().dims();
+        if batch.largest_id as usize >= words {
+            return Err(EncoderError::Shape {
+                operation: "encoder forward",
+                expected: format!("token ids below {words} (vocab_size)"),
+                found: batch.largest_id.to_string(),
+            });
+        }
+        let longest = batch.sequences.longest();
+        if longest > positions {
             return Err(EncoderError::Shape {
                 operation: "encoder forward",
                 expected: format!("at most {positions} tokens a text (max_position_embeddings)"),
-                found: batch.width.to_string(),
+                found: longest.to_string(),
             });
         }
         let mut last = self.embeddings.forward(batch);
