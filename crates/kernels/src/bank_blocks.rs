@@ -1,14 +1,17 @@
 //! How the objectives over a bank cut it into blocks, and the neighbours of a batch.
 //!
-//! A `[batch, rows]` matrix is kept block after block, each `[batch, block]`: tasks then write
-//! disjoint slices. The cuts depend on the number of rows only, so results do not depend on the
-//! number of threads.
+//! Scores are kept bank-major, `[rows, batch]`: a block of the bank is a slice, and a matrix product
+//! reads its rows as they lie in memory. The cuts depend on the number of rows only, so results do
+//! not depend on the number of threads.
 
 use std::ops::Range;
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::simd_objectives::add;
 
 /// Bank rows per block: its slices of every operand fit the second-level cache together.
 const BLOCK: usize = 256;
@@ -33,12 +36,25 @@ pub(crate) fn groups(rows: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Place of element `(query, id)` in a `[batch, rows]` matrix kept in blocks.
-pub(crate) fn position(query: usize, id: usize, batch: usize, rows: usize) -> usize {
-    let block = block_len(rows);
-    let start = id / block * block;
-    let length = block.min(rows - start);
-    start * batch + query * length + (id - start)
+/// Adds `parts` to `total` in order, element by element.
+pub(crate) fn add_parts(total: &mut [f32], parts: &[&[f32]]) {
+    const CHUNK: usize = 8 * 1024;
+    total
+        .par_chunks_mut(CHUNK)
+        .enumerate()
+        .for_each(|(at, total)| {
+            for part in parts {
+                add(total, &part[at * CHUNK..at * CHUNK + total.len()]);
+            }
+        });
+}
+
+/// The transpose of a row-major matrix with `columns` columns, times `scale`.
+pub(crate) fn transposed(x: &[f32], columns: usize, scale: f32) -> Vec<f32> {
+    let rows = x.len() / columns.max(1);
+    (0..columns)
+        .flat_map(|column| (0..rows).map(move |row| scale * x[row * columns + column]))
+        .collect()
 }
 
 /// Neighbours of a batch of queries and their weights.
@@ -181,19 +197,6 @@ mod tests {
             let seen: Vec<usize> = groups(rows).into_iter().flatten().collect();
             assert_eq!(seen, (0..blocks).collect::<Vec<_>>(), "{rows} rows");
             assert!(groups(rows).iter().all(|group| !group.is_empty()));
-        }
-    }
-
-    #[test]
-    fn every_element_has_a_place_of_its_own() {
-        for (batch, rows) in [(1, 1), (3, 7), (2, 256), (5, 515)] {
-            let mut seen = vec![false; batch * rows];
-            for query in 0..batch {
-                for id in 0..rows {
-                    let at = position(query, id, batch, rows);
-                    assert!(!std::mem::replace(&mut seen[at], true));
-                }
-            }
         }
     }
 

@@ -8,7 +8,7 @@
 //! dL_i / dz_ij = W_i softmax_j(z_i) - w_ij
 //! ```
 //!
-//! The scores `[batch, rows]` are held once, for the backward pass; their gradient exists for one
+//! The scores `[rows, batch]` are held once, for the backward pass; their gradient exists for one
 //! block of the bank at a time. No mask of that size is formed.
 //!
 //! Source: the InfoNCE bound of van den Oord, Li, Vinyals, "Representation Learning with Contrastive
@@ -52,6 +52,8 @@ pub fn bank_cross_entropy(inputs: BankCrossEntropy) -> Result<Tensor<1>, Box<Ban
 
 #[cfg(feature = "flex")]
 mod fused {
+    use std::sync::Arc;
+
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -63,10 +65,10 @@ mod fused {
 
     use super::BankCrossEntropy;
     use crate::bank_blocks::{
-        Neighbours, block_len, flex_tensor, groups, is_flex_f32, position, size,
+        Neighbours, add_parts, block_len, flex_tensor, groups, is_flex_f32, size, transposed,
     };
     use crate::simd_objectives::{
-        Partial, View, add, partial_log_sum_exp, product, softmax_gradient,
+        Partial, Partials, View, new_product, product, score_gradient, score_partials,
     };
 
     pub(super) fn applies(inputs: &BankCrossEntropy) -> bool {
@@ -204,8 +206,8 @@ mod fused {
     pub(super) struct Saved {
         queries: FlexTensor,
         bank: FlexTensor,
-        /// Block after block, each `[batch, block]`.
-        scores: FlexTensor,
+        /// Scores of every block, `[block, batch]` each.
+        scores: Arc<Vec<Vec<f32>>>,
         log_sums: Vec<f32>,
         neighbours: Neighbours,
         scale: f32,
@@ -222,40 +224,36 @@ mod fused {
         let (batch, dim) = (size(&queries, 0), size(&queries, 1));
         let rows = size(&bank, 0);
         let neighbours = Neighbours::new(&ids, &weights, rows);
-        let (q, h): (&[f32], &[f32]) = (queries.storage(), bank.storage());
+        let h: &[f32] = bank.storage();
         let scale = scale as f32;
+        let q = transposed(queries.storage(), dim, scale);
         let block = block_len(rows);
-        let mut scores = vec![0.0f32; batch * rows];
-        let empty = Partial { max: 0.0, sum: 0.0 };
-        let mut partials = vec![empty; rows.div_ceil(block) * batch];
-        scores
-            .par_chunks_mut(block * batch)
-            .zip(partials.par_chunks_mut(batch))
-            .zip(h.par_chunks(block * dim))
-            .for_each(|((z, partials), h)| {
+        let (scores, partials): (Vec<Vec<f32>>, Vec<Partials>) = h
+            .par_chunks(block * dim)
+            .map(|h| {
                 let length = h.len() / dim;
                 let h = View::new(h, length, dim);
-                product(z, View::new(q, batch, dim), h.t(), scale, false);
-                for (z, out) in z.chunks_exact(length).zip(partials) {
-                    partial_log_sum_exp(z, out);
-                }
-            });
-        let log_sums: Vec<f32> = (0..batch)
-            .map(|i| Partial::log_sum_exp(partials.iter().skip(i).step_by(batch).copied()))
-            .collect();
+                let z = new_product(h, View::new(&q, dim, batch), 1.0);
+                let mut partials = Partials::new(batch);
+                score_partials(&z, partials.all());
+                (z, partials)
+            })
+            .unzip();
+        let parts = |i: usize| partials.iter().map(move |part| part.of(i));
+        let log_sums: Vec<f32> = (0..batch).map(|i| Partial::log_sum_exp(parts(i))).collect();
         let losses = (0..batch)
             .map(|i| {
                 let near: f64 = neighbours
                     .of(i)
                     .map(|(id, weight)| {
-                        f64::from(weight) * f64::from(scores[position(i, id, batch, rows)])
+                        f64::from(weight) * f64::from(scores[id / block][id % block * batch + i])
                     })
                     .sum();
                 (f64::from(neighbours.total(i)) * f64::from(log_sums[i]) - near) as f32
             })
             .collect();
         let saved = Saved {
-            scores: flex_tensor(scores, [batch * rows]),
+            scores: Arc::new(scores),
             queries,
             bank,
             log_sums,
@@ -271,80 +269,57 @@ mod fused {
         let (batch, dim) = (size(&saved.queries, 0), size(&saved.queries, 1));
         let rows = size(&saved.bank, 0);
         let (q, h): (&[f32], &[f32]) = (saved.queries.storage(), saved.bank.storage());
-        let scores: &[f32] = saved.scores.storage();
         let [want_queries, want_bank] = wanted;
         let neighbours = &saved.neighbours;
-        let block = block_len(rows);
+        let factors = grad.iter().enumerate();
+        let factors: Vec<f32> = factors
+            .map(|(i, grad)| grad * neighbours.total(i))
+            .collect();
         let by_block = neighbours.by_block(rows);
 
-        // Gradient of the scores of one block.
-        let gradient_of = |at: usize, grad_z: &mut Vec<f32>| {
-            let start = at * block;
-            let length = block.min(rows - start);
-            let z = &scores[start * batch..(start + length) * batch];
-            grad_z.resize(batch * length, 0.0);
-            for i in 0..batch {
-                let row = i * length..(i + 1) * length;
-                let factor = grad[i] * neighbours.total(i);
-                softmax_gradient(&z[row.clone()], saved.log_sums[i], factor, &mut grad_z[row]);
-            }
-            for neighbour in by_block.of(at) {
-                let i = neighbour.query as usize;
-                grad_z[i * length + neighbour.offset as usize] -= grad[i] * neighbour.weight;
-            }
-            length
-        };
-
         // One task a group of blocks: a sum for the queries, rows of its own for the bank.
-        let mut grad_bank = vec![0.0f32; if want_bank { rows * dim } else { 0 }];
-        let mut rest = grad_bank.as_mut_slice();
-        let mut tasks = Vec::new();
-        for group in groups(rows) {
-            let own = if want_bank {
-                (group.end * block).min(rows) - group.start * block
-            } else {
-                0
-            };
-            let (part, behind) = rest.split_at_mut(own * dim);
-            tasks.push((group, part));
-            rest = behind;
-        }
-        let parts: Vec<Vec<f32>> = tasks
+        let parts: Vec<(Vec<f32>, Vec<f32>)> = groups(rows)
             .into_par_iter()
-            .map(|(group, mut grad_bank)| {
+            .map(|group| {
                 let mut sum = vec![0.0f32; if want_queries { batch * dim } else { 0 }];
+                let mut grad_bank = Vec::new();
                 let mut grad_z = Vec::new();
                 for at in group {
-                    let length = gradient_of(at, &mut grad_z);
-                    let grad_z = View::new(&grad_z, batch, length);
+                    let z = &saved.scores[at];
+                    let length = z.len() / batch;
+                    grad_z.resize(z.len(), 0.0);
+                    score_gradient(z, &factors, &saved.log_sums, &mut grad_z);
+                    for neighbour in by_block.of(at) {
+                        let i = neighbour.query as usize;
+                        let place = neighbour.offset as usize * batch + i;
+                        grad_z[place] -= grad[i] * neighbour.weight;
+                    }
+                    let grad_z = View::new(&grad_z, length, batch);
                     if want_queries {
-                        let h = &h[at * block * dim..];
-                        product(
-                            &mut sum,
-                            grad_z,
-                            View::new(h, length, dim),
-                            saved.scale,
-                            true,
-                        );
+                        let h = &h[at * block_len(rows) * dim..];
+                        let h = View::new(h, length, dim);
+                        product(&mut sum, grad_z.t(), h, saved.scale, true);
                     }
                     if want_bank {
-                        let (part, behind) = grad_bank.split_at_mut(length * dim);
-                        grad_bank = behind;
+                        let start = grad_bank.len();
+                        grad_bank.resize(start + length * dim, 0.0);
                         let q = View::new(q, batch, dim);
-                        product(part, grad_z.t(), q, saved.scale, false);
+                        product(&mut grad_bank[start..], grad_z, q, saved.scale, false);
                     }
                 }
-                sum
+                (sum, grad_bank)
             })
             .collect();
         let grad_queries = want_queries.then(|| {
             let mut sum = vec![0.0f32; batch * dim];
-            for part in &parts {
-                add(&mut sum, part);
-            }
+            let parts: Vec<&[f32]> = parts.iter().map(|(part, _)| part.as_slice()).collect();
+            add_parts(&mut sum, &parts);
             flex_tensor(sum, [batch, dim])
         });
-        let grad_bank = want_bank.then(|| flex_tensor(grad_bank, [rows, dim]));
+        let grad_bank = want_bank.then(|| {
+            let parts: Vec<&[f32]> = parts.iter().map(|(_, part)| part.as_slice()).collect();
+            flex_tensor(parts.concat(), [rows, dim])
+        });
         [grad_queries, grad_bank]
     }
 }

@@ -26,12 +26,12 @@ use burn::tensor::{Int, Tensor};
 pub fn cross_entropy(
     logits: Tensor<2>,
     labels: Tensor<1, Int>,
-) -> Result<Tensor<1>, (Tensor<2>, Tensor<1, Int>)> {
+) -> Result<Tensor<1>, Box<(Tensor<2>, Tensor<1, Int>)>> {
     #[cfg(feature = "flex")]
     if fused::applies(&logits, &labels) {
         return Ok(fused::run(logits, labels));
     }
-    Err((logits, labels))
+    Err(Box::new((logits, labels)))
 }
 
 #[cfg(feature = "flex")]

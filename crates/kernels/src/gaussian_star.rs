@@ -11,8 +11,8 @@
 //! EU_i = W_i ln sum_j exp(z_ij + d_ij ln B)    - sum_r w_ir z_{i, n(i,r)}
 //! ```
 //!
-//! The bank is walked in blocks. Kept for the backward pass: the outputs of the heads
-//! `[rows, 2 dim]`, divergences and scores `[batch, rows]` once each, and one logarithm a query and
+//! The bank is walked in blocks. Kept for the backward pass: means and variances
+//! `[rows, 2 dim]`, divergences and scores `[rows, batch]` once each, and one logarithm a query and
 //! term. The features of the closed form (four times `[rows, dim]`) exist for one block at a time.
 //!
 //! Gradients with `p = softmax_j(-d_i / tau)`, `r = softmax_j(z_i + d_i ln B)`:
@@ -82,6 +82,8 @@ pub fn gaussian_star(inputs: GaussianStar) -> Result<Tensor<2>, Box<GaussianStar
 
 #[cfg(feature = "flex")]
 mod fused {
+    use std::sync::Arc;
+
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -93,11 +95,12 @@ mod fused {
 
     use super::{GaussianStar, StarSettings};
     use crate::bank_blocks::{
-        Neighbours, block_len, flex_tensor, groups, is_flex_f32, position, size,
+        Neighbours, add_parts, block_len, flex_tensor, groups, is_flex_f32, size, transposed,
     };
     use crate::simd_objectives::{
-        Partial, Side, StarRow, StarScales, View, add, column_sums, gaussian_features,
-        gaussian_features_backward, product, relu, row_sum, star_gradient, star_partials,
+        Partial, Partials, Side, StarRows, StarScales, View, column_sums, gaussian_constants,
+        gaussian_features, gaussian_features_backward, gaussians, new_product, product, relu,
+        row_sums, star_gradient, star_partials,
     };
 
     pub(super) fn applies(inputs: &GaussianStar) -> bool {
@@ -282,22 +285,32 @@ mod fused {
     pub(super) struct Saved {
         queries: FlexTensor,
         bank: FlexTensor,
+        shared: Arc<Shared>,
+    }
+
+    #[derive(Debug)]
+    struct Shared {
         /// Both weights side by side, `[hidden, 2 dim]`.
-        weight: FlexTensor,
-        /// Outputs of both heads for the queries, `[batch, 2 dim]`, and for the bank,
-        /// `[rows, 2 dim]`.
-        query_heads: FlexTensor,
-        bank_heads: FlexTensor,
-        /// Mean of the bank's means, `[dim]`.
-        centre: FlexTensor,
-        /// Divergences before the clamp and scores, block after block, each `[batch, block]`.
-        divergences: FlexTensor,
-        scores: FlexTensor,
+        weight: Vec<f32>,
+        /// Shifted means and variances of the queries, `[batch, 2 dim]`.
+        query_gaussians: Vec<f32>,
+        blocks: Vec<Block>,
         /// Logarithms of the denominators, `[batch]` each.
         log_sums: [Vec<f32>; 2],
         neighbours: Neighbours,
         scales: StarScales,
         settings: StarSettings,
+    }
+
+    /// What is kept of a block of the bank.
+    #[derive(Debug)]
+    struct Block {
+        /// Shifted means and variances, `[block, 2 dim]`.
+        gaussians: Vec<f32>,
+        /// Divergences before the clamp, `[block, batch]`.
+        divergences: Vec<f32>,
+        /// Scores, `[block, batch]`.
+        scores: Vec<f32>,
     }
 
     /// Row-major `[left | right]` of two matrices with `columns` columns each.
@@ -310,40 +323,13 @@ mod fused {
         both
     }
 
-    /// Columns `0..columns` and `columns..2 columns` of a row-major matrix.
-    fn apart(both: &[f32], columns: usize) -> (Vec<f32>, Vec<f32>) {
-        let mut left = Vec::with_capacity(both.len() / 2);
-        let mut right = Vec::with_capacity(both.len() / 2);
-        for row in both.chunks_exact(2 * columns) {
-            let (a, b) = row.split_at(columns);
-            left.extend_from_slice(a);
-            right.extend_from_slice(b);
-        }
-        (left, right)
-    }
-
-    /// `relu(x) weight + bias` for some rows; `positive` is scratch for `relu(x)`.
-    fn apply_heads(
-        x: &[f32],
-        hidden: usize,
-        weight: &[f32],
-        bias: &[f32],
-        positive: &mut Vec<f32>,
-        out: &mut [f32],
-    ) {
+    /// `relu(x) weight` for some rows; `positive` is scratch for `relu(x)`.
+    fn apply_heads(x: &[f32], hidden: usize, weight: &[f32], positive: &mut Vec<f32>) -> Vec<f32> {
         positive.resize(x.len(), 0.0);
         relu(x, positive);
-        for row in out.chunks_exact_mut(bias.len()) {
-            row.copy_from_slice(bias);
-        }
-        let rows = x.len() / hidden;
-        product(
-            out,
-            View::new(positive, rows, hidden),
-            View::new(weight, hidden, bias.len()),
-            1.0,
-            true,
-        );
+        let (rows, width) = (x.len() / hidden, weight.len() / hidden);
+        let positive = View::new(positive, rows, hidden);
+        new_product(positive, View::new(weight, hidden, width), 1.0)
     }
 
     fn forward(
@@ -361,7 +347,6 @@ mod fused {
         let (rows, dim) = (size(&bank, 0), size(&mu_weight, 1));
         let (q, h): (&[f32], &[f32]) = (queries.storage(), bank.storage());
         let weight = side_by_side(mu_weight.storage(), var_weight.storage(), dim);
-        let bias = [mu_bias.storage::<f32>(), var_bias.storage()].concat();
         let neighbours = Neighbours::new(&ids, &weights, rows);
         let ln_base = ln_base.to_contiguous().storage::<f32>()[0];
         let scales = StarScales {
@@ -373,78 +358,71 @@ mod fused {
         // Heads of the bank, and the mean of its means: a common shift of all means changes no
         // divergence but keeps the products of the closed form from cancelling.
         let block = block_len(rows);
-        let count = rows.div_ceil(block);
-        let mut bank_heads = vec![0.0f32; rows * 2 * dim];
-        let mut sums = vec![0.0f32; count * dim];
-        bank_heads
-            .par_chunks_mut(block * 2 * dim)
-            .zip(h.par_chunks(block * hidden))
-            .zip(sums.par_chunks_mut(dim))
-            .for_each_init(Vec::new, |positive, ((out, x), sum)| {
-                apply_heads(x, hidden, &weight, &bias, positive, out);
-                column_sums(out, 2 * dim, sum);
-            });
-        let centre: Vec<f32> = (0..dim)
-            .map(|k| {
-                let sum: f64 = sums
-                    .iter()
-                    .skip(k)
-                    .step_by(dim)
-                    .copied()
-                    .map(f64::from)
-                    .sum();
-                (sum / rows as f64) as f32
+        let (mut blocks, sums): (Vec<Block>, Vec<Vec<f32>>) = h
+            .par_chunks(block * hidden)
+            .map_init(Vec::new, |positive, x| {
+                let gaussians = apply_heads(x, hidden, &weight, positive);
+                let mut sum = vec![0.0f32; dim];
+                column_sums(&gaussians, 2 * dim, &mut sum);
+                let block = Block {
+                    gaussians,
+                    divergences: Vec::new(),
+                    scores: Vec::new(),
+                };
+                (block, sum)
             })
+            .unzip();
+        let centre = |k: usize| sums.iter().map(|sum| f64::from(sum[k])).sum::<f64>() / rows as f64;
+        let mu_bias: &[f32] = mu_bias.storage();
+        // The bias of the means is such a shift as well: nothing of it stays but its not being
+        // finite.
+        let offsets: Vec<f32> = (0..dim)
+            .map(|k| 0.0 * mu_bias[k] - centre(k) as f32)
+            .chain(var_bias.storage::<f32>().iter().copied())
             .collect();
 
-        let mut query_heads = vec![0.0f32; batch * 2 * dim];
-        apply_heads(q, hidden, &weight, &bias, &mut Vec::new(), &mut query_heads);
+        let mut query_gaussians = apply_heads(q, hidden, &weight, &mut Vec::new());
+        gaussians(&mut query_gaussians, &offsets, floor);
         let mut x = vec![0.0f32; batch * 4 * dim];
+        gaussian_features(Side::Query, dim, &query_gaussians, &mut x);
         let mut shifts = vec![0.0f32; batch];
-        gaussian_features(
-            Side::Query,
-            &query_heads,
-            &centre,
-            floor,
-            &mut x,
-            &mut shifts,
-        );
+        gaussian_constants(dim, &query_gaussians, &mut shifts);
+        let x = transposed(&x, 4 * dim, 1.0);
+        let q = transposed(q, hidden, scales.inverse_temperature);
 
-        let mut divergences = vec![0.0f32; batch * rows];
-        let mut scores = vec![0.0f32; batch * rows];
-        let empty = Partial { max: 0.0, sum: 0.0 };
-        let mut partials = vec![[empty; 2]; count * batch];
-        divergences
-            .par_chunks_mut(block * batch)
-            .zip(scores.par_chunks_mut(block * batch))
-            .zip(partials.par_chunks_mut(batch))
-            .zip(bank_heads.par_chunks(block * 2 * dim))
+        let partials: Vec<[Partials; 2]> = blocks
+            .par_iter_mut()
             .zip(h.par_chunks(block * hidden))
-            .for_each_init(
+            .map_init(
                 || (Vec::new(), Vec::new()),
-                |(y, constants), ((((d, z), partials), heads), h)| {
+                |(y, constants), (block, h)| {
                     let length = h.len() / hidden;
                     y.resize(length * 4 * dim, 0.0);
                     constants.resize(length, 0.0);
-                    gaussian_features(Side::Bank, heads, &centre, floor, y, constants);
-                    let x = View::new(&x, batch, 4 * dim);
-                    product(d, x, View::new(y, length, 4 * dim).t(), 1.0, false);
-                    let q = View::new(q, batch, hidden);
-                    let h = View::new(h, length, hidden).t();
-                    product(z, q, h, scales.inverse_temperature, false);
-                    let each = d.chunks_exact_mut(length).zip(z.chunks_exact(length));
-                    for (((d, z), shift), out) in each.zip(&shifts).zip(partials) {
-                        star_partials(d, z, *shift, constants, scales, out);
-                    }
+                    gaussians(&mut block.gaussians, &offsets, floor);
+                    gaussian_features(Side::Bank, dim, &block.gaussians, y);
+                    gaussian_constants(dim, &block.gaussians, constants);
+                    let y = View::new(y, length, 4 * dim);
+                    block.divergences = new_product(y, View::new(&x, 4 * dim, batch), 1.0);
+                    let h = View::new(h, length, hidden);
+                    block.scores = new_product(h, View::new(&q, hidden, batch), 1.0);
+                    let [mut kl, mut contrast] = [Partials::new(batch), Partials::new(batch)];
+                    star_partials(
+                        &mut block.divergences,
+                        &block.scores,
+                        &shifts,
+                        constants,
+                        scales,
+                        kl.all(),
+                        contrast.all(),
+                    );
+                    [kl, contrast]
                 },
-            );
+            )
+            .collect();
         let log_sums = [0, 1].map(|term| -> Vec<f32> {
-            (0..batch)
-                .map(|i| {
-                    let row = partials.iter().skip(i).step_by(batch);
-                    Partial::log_sum_exp(row.map(|pair| pair[term]))
-                })
-                .collect()
+            let of = |i: usize| partials.iter().map(move |pair| pair[term].of(i));
+            (0..batch).map(|i| Partial::log_sum_exp(of(i))).collect()
         });
 
         let mut terms = vec![0.0f32; 2 * batch];
@@ -452,29 +430,29 @@ mod fused {
         for i in 0..batch {
             let (mut near, mut scored) = (0.0f64, 0.0f64);
             for (id, weight) in neighbours.of(i) {
-                let at = position(i, id, batch, rows);
-                let d = divergences[at];
+                let (block, at) = (&blocks[id / block], id % block * batch + i);
+                let d = block.divergences[at];
                 near += f64::from(weight) * f64::from(if d < 0.0 { 0.0 } else { d });
-                scored += f64::from(weight) * f64::from(scores[at]);
+                scored += f64::from(weight) * f64::from(block.scores[at]);
             }
             let total = neighbours.total(i);
             let near = near * f64::from(scales.inverse_temperature);
             kl[i] = (f64::from(total) * f64::from(log_sums[0][i]) + near) as f32;
             contrast[i] = (f64::from(total) * f64::from(log_sums[1][i]) - scored) as f32;
         }
-        let saved = Saved {
-            weight: flex_tensor(weight, [hidden, 2 * dim]),
-            query_heads: flex_tensor(query_heads, [batch, 2 * dim]),
-            bank_heads: flex_tensor(bank_heads, [rows, 2 * dim]),
-            centre: flex_tensor(centre, [dim]),
-            divergences: flex_tensor(divergences, [batch * rows]),
-            scores: flex_tensor(scores, [batch * rows]),
-            queries,
-            bank,
+        let shared = Shared {
+            weight,
+            query_gaussians,
+            blocks,
             log_sums,
             neighbours,
             scales,
             settings,
+        };
+        let saved = Saved {
+            queries,
+            bank,
+            shared: Arc::new(shared),
         };
         (flex_tensor(terms, [2, batch]), saved)
     }
@@ -484,6 +462,7 @@ mod fused {
         queries: Vec<f32>,
         features: Vec<f32>,
         constants: Vec<f32>,
+        /// Of both weights, transposed: `[2 dim, hidden]`.
         weight: Vec<f32>,
         bias: Vec<f32>,
         ln_base: f64,
@@ -502,13 +481,20 @@ mod fused {
             }
         }
 
-        fn add(&mut self, other: &Self) {
-            add(&mut self.queries, &other.queries);
-            add(&mut self.features, &other.features);
-            add(&mut self.constants, &other.constants);
-            add(&mut self.weight, &other.weight);
-            add(&mut self.bias, &other.bias);
-            self.ln_base += other.ln_base;
+        /// Sums of all groups, added in order.
+        fn total(mut parts: Vec<Self>) -> Self {
+            let rest = parts.split_off(1);
+            let mut total = parts.swap_remove(0);
+            let part = |of: fn(&Self) -> &Vec<f32>| -> Vec<&[f32]> {
+                rest.iter().map(|part| of(part).as_slice()).collect()
+            };
+            add_parts(&mut total.queries, &part(|sums| &sums.queries));
+            add_parts(&mut total.features, &part(|sums| &sums.features));
+            add_parts(&mut total.constants, &part(|sums| &sums.constants));
+            add_parts(&mut total.weight, &part(|sums| &sums.weight));
+            add_parts(&mut total.bias, &part(|sums| &sums.bias));
+            total.ln_base += rest.iter().map(|sums| sums.ln_base).sum::<f64>();
+            total
         }
     }
 
@@ -518,7 +504,7 @@ mod fused {
         grad_d: Vec<f32>,
         grad_z: Vec<f32>,
         grad_constants: Vec<f32>,
-        constants: Vec<f32>,
+        grad_base: Vec<f32>,
         features: Vec<f32>,
         grad_features: Vec<f32>,
         grad_heads: Vec<f32>,
@@ -526,104 +512,100 @@ mod fused {
     }
 
     fn backward(saved: &Saved, grad: &FlexTensor, head_grad: bool) -> [Option<FlexTensor>; 6] {
+        let Shared {
+            weight,
+            query_gaussians,
+            blocks,
+            log_sums,
+            neighbours,
+            scales,
+            settings,
+        } = &*saved.shared;
         let grad = grad.to_contiguous();
         let grad: &[f32] = grad.storage();
         let (batch, hidden) = (size(&saved.queries, 0), size(&saved.queries, 1));
-        let (rows, dim) = (size(&saved.bank, 0), size(&saved.centre, 0));
+        let (rows, dim) = (size(&saved.bank, 0), weight.len() / hidden / 2);
         let (q, h): (&[f32], &[f32]) = (saved.queries.storage(), saved.bank.storage());
-        let weight: &[f32] = saved.weight.storage();
-        let (query_heads, bank_heads): (&[f32], &[f32]) =
-            (saved.query_heads.storage(), saved.bank_heads.storage());
-        let centre: &[f32] = saved.centre.storage();
-        let (divergences, scores): (&[f32], &[f32]) =
-            (saved.divergences.storage(), saved.scores.storage());
-        let floor = saved.settings.var_floor as f32;
-        let scales = saved.scales;
-        let neighbours = &saved.neighbours;
-        let bank_head_grad = head_grad && saved.settings.bank_head_grad;
+        let floor = settings.var_floor as f32;
+        let bank_head_grad = head_grad && settings.bank_head_grad;
 
         let mut x = vec![0.0f32; batch * 4 * dim];
-        let mut shifts = vec![0.0f32; batch];
-        gaussian_features(Side::Query, query_heads, centre, floor, &mut x, &mut shifts);
+        gaussian_features(Side::Query, dim, query_gaussians, &mut x);
         let (grad_kl, grad_contrast) = grad.split_at(batch);
-        let row_of = |i: usize| StarRow {
-            kl: grad_kl[i] * neighbours.total(i),
-            contrast: grad_contrast[i] * neighbours.total(i),
-            kl_log_sum: saved.log_sums[0][i],
-            contrast_log_sum: saved.log_sums[1][i],
+        let weighted = |grad: &[f32]| -> Vec<f32> {
+            let grad = grad.iter().enumerate();
+            grad.map(|(i, grad)| grad * neighbours.total(i)).collect()
         };
-
-        let block = block_len(rows);
+        let query_rows = StarRows {
+            kl: weighted(grad_kl),
+            contrast: weighted(grad_contrast),
+            kl_log_sum: log_sums[0].clone(),
+            contrast_log_sum: log_sums[1].clone(),
+        };
+        let block_rows = block_len(rows);
         let by_block = neighbours.by_block(rows);
         let one_block = |at: usize, sums: &mut Sums, scratch: &mut Scratch| {
-            let start = at * block;
-            let length = block.min(rows - start);
-            let part = start * batch..(start + length) * batch;
-            let (d, z) = (&divergences[part.clone()], &scores[part]);
-            let h = &h[start * hidden..(start + length) * hidden];
-            let heads = &bank_heads[start * 2 * dim..(start + length) * 2 * dim];
+            let Block {
+                gaussians,
+                divergences,
+                scores,
+            } = &blocks[at];
+            let length = gaussians.len() / (2 * dim);
+            let h = &h[at * block_rows * hidden..][..length * hidden];
             let Scratch {
                 grad_d,
                 grad_z,
                 grad_constants,
-                constants,
+                grad_base,
                 features,
                 grad_features,
                 grad_heads,
                 positive,
             } = scratch;
-            grad_d.resize(batch * length, 0.0);
-            grad_z.resize(batch * length, 0.0);
-            for i in 0..batch {
-                let row = i * length..(i + 1) * length;
-                star_gradient(
-                    &d[row.clone()],
-                    &z[row.clone()],
-                    row_of(i),
-                    scales,
-                    &mut grad_d[row.clone()],
-                    &mut grad_z[row],
-                    &mut sums.ln_base,
-                );
-            }
+            grad_d.resize(length * batch, 0.0);
+            grad_z.resize(length * batch, 0.0);
+            grad_base.clear();
+            grad_base.resize(batch, 0.0);
+            star_gradient(
+                divergences,
+                scores,
+                &query_rows,
+                *scales,
+                grad_d,
+                grad_z,
+                grad_base,
+            );
+            sums.ln_base += grad_base.iter().copied().map(f64::from).sum::<f64>();
             for neighbour in by_block.of(at) {
                 let i = neighbour.query as usize;
-                let place = i * length + neighbour.offset as usize;
+                let place = neighbour.offset as usize * batch + i;
                 grad_z[place] -= grad_contrast[i] * neighbour.weight;
                 // As the clamp: no gradient below 0, and `NaN` stays visible.
-                if !(d[place] < 0.0) {
+                let clamped = divergences[place] < 0.0;
+                if !clamped {
                     grad_d[place] += grad_kl[i] * neighbour.weight * scales.inverse_temperature;
                 }
             }
-            for (row, sum) in grad_d.chunks_exact(length).zip(&mut sums.constants) {
-                row_sum(row, sum);
-            }
-            grad_constants.clear();
+            column_sums(grad_d, batch, &mut sums.constants);
             grad_constants.resize(length, 0.0);
-            column_sums(grad_d, length, grad_constants);
-            let grad_d = View::new(grad_d, batch, length);
-            let grad_z = View::new(grad_z, batch, length);
+            row_sums(grad_d, batch, grad_constants);
+            let grad_d = View::new(grad_d, length, batch);
+            let grad_z = View::new(grad_z, length, batch);
 
             features.resize(length * 4 * dim, 0.0);
-            constants.resize(length, 0.0);
-            gaussian_features(Side::Bank, heads, centre, floor, features, constants);
+            gaussian_features(Side::Bank, dim, gaussians, features);
             let y = View::new(features, length, 4 * dim);
-            product(&mut sums.features, grad_d, y, 1.0, true);
+            product(&mut sums.features, grad_d.t(), y, 1.0, true);
             let h_view = View::new(h, length, hidden);
-            product(
-                &mut sums.queries,
-                grad_z,
-                h_view,
-                scales.inverse_temperature,
-                true,
-            );
+            let scale = scales.inverse_temperature;
+            product(&mut sums.queries, grad_z.t(), h_view, scale, true);
             if !bank_head_grad {
                 return;
             }
             grad_features.resize(length * 4 * dim, 0.0);
             product(
                 grad_features,
-                grad_d.t(),
+                grad_d,
                 View::new(&x, batch, 4 * dim),
                 1.0,
                 false,
@@ -631,9 +613,9 @@ mod fused {
             grad_heads.resize(length * 2 * dim, 0.0);
             gaussian_features_backward(
                 Side::Bank,
-                heads,
-                centre,
                 floor,
+                dim,
+                gaussians,
                 grad_features,
                 grad_constants,
                 grad_heads,
@@ -641,39 +623,29 @@ mod fused {
             column_sums(grad_heads, 2 * dim, &mut sums.bias);
             positive.resize(h.len(), 0.0);
             relu(h, positive);
-            let positive = View::new(positive, length, hidden).t();
-            product(
-                &mut sums.weight,
-                positive,
-                View::new(grad_heads, length, 2 * dim),
-                1.0,
-                true,
-            );
+            let positive = View::new(positive, length, hidden);
+            let grad_heads = View::new(grad_heads, length, 2 * dim).t();
+            product(&mut sums.weight, grad_heads, positive, 1.0, true);
         };
         let parts: Vec<Sums> = groups(rows)
             .into_par_iter()
-            .map(|group| {
+            .map_init(Scratch::default, |scratch, group| {
                 let mut sums = Sums::zeros(batch, hidden, dim, bank_head_grad);
-                let mut scratch = Scratch::default();
                 for at in group {
-                    one_block(at, &mut sums, &mut scratch);
+                    one_block(at, &mut sums, scratch);
                 }
                 sums
             })
             .collect();
-        let mut sums = Sums::zeros(batch, hidden, dim, bank_head_grad);
-        for part in &parts {
-            sums.add(part);
-        }
-        drop(parts);
+        let mut sums = Sums::total(parts);
 
         // The query side of the heads.
         let mut grad_heads = vec![0.0f32; batch * 2 * dim];
         gaussian_features_backward(
             Side::Query,
-            query_heads,
-            centre,
             floor,
+            dim,
+            query_gaussians,
             &sums.features,
             &sums.constants,
             &mut grad_heads,
@@ -697,16 +669,18 @@ mod fused {
         let mut positive = vec![0.0f32; batch * hidden];
         relu(q, &mut positive);
         let positive = View::new(&positive, batch, hidden);
-        product(&mut sums.weight, positive.t(), grad_heads_view, 1.0, true);
+        product(&mut sums.weight, grad_heads_view.t(), positive, 1.0, true);
         column_sums(&grad_heads, 2 * dim, &mut sums.bias);
-        let (mu_weight, var_weight) = apart(&sums.weight, dim);
-        let (mu_bias, var_bias) = apart(&sums.bias, dim);
+        let (mu_weight, var_weight) = sums.weight.split_at(dim * hidden);
+        let [mu_weight, var_weight] =
+            [mu_weight, var_weight].map(|weight| transposed(weight, hidden, 1.0));
+        let (mu_bias, var_bias) = sums.bias.split_at(dim);
         [
             Some(grad_queries),
             Some(flex_tensor(mu_weight, [hidden, dim])),
-            Some(flex_tensor(mu_bias, [dim])),
+            Some(flex_tensor(mu_bias.to_vec(), [dim])),
             Some(flex_tensor(var_weight, [hidden, dim])),
-            Some(flex_tensor(var_bias, [dim])),
+            Some(flex_tensor(var_bias.to_vec(), [dim])),
             Some(grad_base),
         ]
     }

@@ -123,71 +123,102 @@ pub(crate) enum Side {
     Bank,
 }
 
-/// `e = v - 1` and `g = 1 / v - 1` of the variance `v = elu(a) + 1 + floor`, and `dv / da`.
 #[inline(always)]
-fn variance<const FUSED: bool>(a: f32, floor: f32) -> (f32, f32, f32) {
-    // exp never sees a positive argument, so it cannot overflow.
-    let tail = exp::<FUSED>(if a > 0.0 { 0.0 } else { a });
-    let v = positive(a) + tail + floor;
-    let e = v - 1.0;
-    let slope = if a > 0.0 { 1.0 } else { tail };
-    (e, -e / v, slope)
-}
-
-#[inline(always)]
-fn features_body<const FUSED: bool>(
-    side: Side,
-    heads: &[f32],
-    centre: &[f32],
-    floor: f32,
-    features: &mut [f32],
-    constants: &mut [f32],
-) {
-    let dim = centre.len();
-    let rows = heads
-        .chunks_exact(2 * dim)
-        .zip(features.chunks_exact_mut(4 * dim));
-    for ((heads, features), constant) in rows.zip(constants) {
-        let (mean, activation) = heads.split_at(dim);
-        let (first, rest) = features.split_at_mut(dim);
-        let (second, rest) = rest.split_at_mut(dim);
-        let (third, fourth) = rest.split_at_mut(dim);
-        let (second, third, fourth) = (&mut second[..dim], &mut third[..dim], &mut fourth[..dim]);
-        let activation = &activation[..dim];
-        for k in 0..dim {
-            let m = mean[k] - centre[k];
-            let (e, g, _) = variance::<FUSED>(activation[k], floor);
-            first[k] = g;
-            second[k] = fma::<FUSED>(m, m, e);
-            third[k] = m;
-            fourth[k] = m * g;
+fn gaussians_body<const FUSED: bool>(heads: &mut [f32], offsets: &[f32], floor: f32) {
+    let dim = offsets.len() / 2;
+    let (mean_offset, activation_offset) = offsets.split_at(dim);
+    for heads in heads.chunks_exact_mut(2 * dim) {
+        let (mean, activation) = heads.split_at_mut(dim);
+        for (mean, offset) in mean.iter_mut().zip(mean_offset) {
+            *mean += offset;
         }
-        // e + g + 2 m^2 + m^2 g
-        *constant = 0.25
-            * (lane_sum(first, second, |g, square| g + square)
-                + lane_sum(third, fourth, |m, mg| m * (m + mg)));
-        if side == Side::Query {
-            for k in 0..dim {
-                let (g, squared, m, mg) = (first[k], second[k], third[k], fourth[k]);
-                first[k] = 0.25 * squared;
-                second[k] = 0.25 * g;
-                third[k] = -fma::<FUSED>(0.5, mg, m);
-                fourth[k] = -0.5 * m;
-            }
+        for (activation, offset) in activation.iter_mut().zip(activation_offset) {
+            let a = *activation + offset;
+            // exp never sees a positive argument, so it cannot overflow.
+            let tail = exp::<FUSED>(if a > 0.0 { 0.0 } else { a });
+            *activation = positive(a) + tail + floor;
         }
     }
 }
 
 multiversioned! {
-    /// Features `[rows, 4 dim]` and constants `[rows]` of Gaussians given as the outputs of both
-    /// heads `[rows, 2 dim]` (means, activations of the variances), so that the divergence of a
-    /// query and a bank row is the sum of both constants and the product of both features.
+    /// Turns the outputs of both heads `[rows, 2 dim]` into means and variances in place:
+    /// `m + offset` and `elu(a + offset) + 1 + floor`.
+    pub(crate) fn gaussians / gaussians_body(heads: &mut [f32], offsets: &[f32], floor: f32)
+}
+
+/// Row `[m | v]` of [`gaussians`] in its halves.
+#[inline(always)]
+fn halves(row: &[f32], dim: usize) -> (&[f32], &[f32]) {
+    let (mean, variance) = row.split_at(dim);
+    (mean, &variance[..dim])
+}
+
+/// `e = v - 1` and `g = 1 / v - 1 = -e / v`.
+#[inline(always)]
+fn excess(v: f32) -> (f32, f32) {
+    let e = v - 1.0;
+    (e, -e / v)
+}
+
+#[inline(always)]
+fn features_body<const FUSED: bool>(
+    side: Side,
+    dim: usize,
+    gaussians: &[f32],
+    features: &mut [f32],
+) {
+    let rows = gaussians
+        .chunks_exact(2 * dim)
+        .zip(features.chunks_exact_mut(4 * dim));
+    for (gaussian, features) in rows {
+        let (mean, variance) = halves(gaussian, dim);
+        let (first, rest) = features.split_at_mut(dim);
+        let (second, rest) = rest.split_at_mut(dim);
+        let (third, fourth) = rest.split_at_mut(dim);
+        let (second, third, fourth) = (&mut second[..dim], &mut third[..dim], &mut fourth[..dim]);
+        for k in 0..dim {
+            let m = mean[k];
+            let (e, g) = excess(variance[k]);
+            let square = fma::<FUSED>(m, m, e);
+            let mg = m * g;
+            (first[k], second[k], third[k], fourth[k]) = match side {
+                Side::Query => (0.25 * square, 0.25 * g, -fma::<FUSED>(0.5, mg, m), -0.5 * m),
+                Side::Bank => (g, square, m, mg),
+            };
+        }
+    }
+}
+
+multiversioned! {
+    /// Features `[rows, 4 dim]` of rows of [`gaussians`]: the divergence of a query and a bank row
+    /// is the product of their features and the sum of their [`gaussian_constants`].
     pub(crate) fn gaussian_features / features_body(
         side: Side,
-        heads: &[f32],
-        centre: &[f32],
-        floor: f32,
+        dim: usize,
+        gaussians: &[f32],
         features: &mut [f32],
+    )
+}
+
+#[inline(always)]
+fn constants_body<const FUSED: bool>(dim: usize, gaussians: &[f32], constants: &mut [f32]) {
+    for (gaussian, constant) in gaussians.chunks_exact(2 * dim).zip(constants) {
+        let (mean, variance) = halves(gaussian, dim);
+        // e + g + 2 m^2 + m^2 g
+        *constant = 0.25
+            * lane_sum(mean, variance, |m, v| {
+                let (e, g) = excess(v);
+                fma::<FUSED>(m * m, 2.0 + g, e + g)
+            });
+    }
+}
+
+multiversioned! {
+    /// `1/4 sum_k ( e + g + 2 m^2 + m^2 g )` of rows of [`gaussians`].
+    pub(crate) fn gaussian_constants / constants_body(
+        dim: usize,
+        gaussians: &[f32],
         constants: &mut [f32],
     )
 }
@@ -195,21 +226,19 @@ multiversioned! {
 #[inline(always)]
 fn features_backward_body<const FUSED: bool>(
     side: Side,
-    heads: &[f32],
-    centre: &[f32],
     floor: f32,
+    dim: usize,
+    gaussians: &[f32],
     grad_features: &[f32],
     grad_constants: &[f32],
     grad_heads: &mut [f32],
 ) {
-    let dim = centre.len();
-    let rows = heads
+    let rows = gaussians
         .chunks_exact(2 * dim)
         .zip(grad_features.chunks_exact(4 * dim))
         .zip(grad_heads.chunks_exact_mut(2 * dim));
-    for (((heads, grads), out), constant) in rows.zip(grad_constants) {
-        let (mean, activation) = heads.split_at(dim);
-        let activation = &activation[..dim];
+    for (((gaussian, grads), out), constant) in rows.zip(grad_constants) {
+        let (mean, variance) = halves(gaussian, dim);
         let (first, rest) = grads.split_at(dim);
         let (second, rest) = rest.split_at(dim);
         let (third, fourth) = rest.split_at(dim);
@@ -218,8 +247,8 @@ fn features_backward_body<const FUSED: bool>(
         let grad_activation = &mut grad_activation[..dim];
         let c = 0.25 * constant;
         for k in 0..dim {
-            let m = mean[k] - centre[k];
-            let (_, g, slope) = variance::<FUSED>(activation[k], floor);
+            let (m, v) = (mean[k], variance[k]);
+            let (_, g) = excess(v);
             // Gradients of e + m^2, g, m and m g.
             let (square, reciprocal, linear, product) = match side {
                 Side::Query => (
@@ -234,6 +263,9 @@ fn features_backward_body<const FUSED: bool>(
             let grad_g = reciprocal + m * product + c * fma::<FUSED>(m, m, 1.0);
             let grad_m = 2.0 * m * (square + c * (2.0 + g)) + fma::<FUSED>(g, product, linear);
             grad_mean[k] = grad_m;
+            // v - floor is exp(a) below 1 and 1 + a above it.
+            let below = v - floor;
+            let slope = if below > 1.0 { 1.0 } else { below };
             // dg / dv = -1 / v^2 = -(1 + g)^2
             let inverse = 1.0 + g;
             grad_activation[k] = slope * (grad_e - grad_g * inverse * inverse);
@@ -242,19 +274,20 @@ fn features_backward_body<const FUSED: bool>(
 }
 
 multiversioned! {
-    /// Gradient of the outputs of both heads from those of [`gaussian_features`]' results.
+    /// Gradient of the outputs of both heads from those of features and constants, through
+    /// [`gaussians`].
     pub(crate) fn gaussian_features_backward / features_backward_body(
         side: Side,
-        heads: &[f32],
-        centre: &[f32],
         floor: f32,
+        dim: usize,
+        gaussians: &[f32],
         grad_features: &[f32],
         grad_constants: &[f32],
         grad_heads: &mut [f32],
     )
 }
 
-/// Maximum and sum of exponentials relative to it, of a part of a row.
+/// Maximum and sum of exponentials relative to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Partial {
     pub(crate) max: f32,
@@ -262,13 +295,50 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Logarithm of the sum of exponentials over all parts of a row, added in order.
+    /// Logarithm of the sum of exponentials over all parts, added in order.
     pub(crate) fn log_sum_exp(parts: impl Iterator<Item = Self> + Clone) -> f32 {
         let max = parts.clone().map(|part| part.max).fold(f32::MIN, f32::max);
         let sum: f64 = parts
             .map(|part| f64::from(part.sum) * f64::from(part.max - max).exp())
             .sum();
         (f64::from(max) + sum.ln()) as f32
+    }
+}
+
+/// [`Partial`]s of a block of the bank, an element a query.
+#[derive(Clone, Debug)]
+pub(crate) struct Partials {
+    max: Vec<f32>,
+    sum: Vec<f32>,
+}
+
+/// [`Partials`] to be filled; fresh ones hold the smallest number and 0.
+pub(crate) struct PartialsMut<'a> {
+    max: &'a mut [f32],
+    sum: &'a mut [f32],
+}
+
+impl Partials {
+    pub(crate) fn new(batch: usize) -> Self {
+        Self {
+            max: vec![f32::MIN; batch],
+            sum: vec![0.0; batch],
+        }
+    }
+
+    pub(crate) fn all(&mut self) -> PartialsMut<'_> {
+        PartialsMut {
+            max: &mut self.max,
+            sum: &mut self.sum,
+        }
+    }
+
+    /// Of one query.
+    pub(crate) fn of(&self, query: usize) -> Partial {
+        Partial {
+            max: self.max[query],
+            sum: self.sum[query],
+        }
     }
 }
 
@@ -302,90 +372,171 @@ pub(crate) struct StarScales {
 fn star_partials_body<const FUSED: bool>(
     d: &mut [f32],
     z: &[f32],
-    shift: f32,
+    shifts: &[f32],
     constants: &[f32],
     scales: StarScales,
-    out: &mut [Partial; 2],
+    kl: PartialsMut<'_>,
+    contrast: PartialsMut<'_>,
 ) {
-    for (d, constant) in d.iter_mut().zip(constants) {
-        *d += shift + constant;
-    }
+    let batch = shifts.len();
     let scale = -scales.inverse_temperature;
-    out[0] = partial::<FUSED>(d, d, |d, _| scale * positive(d));
-    out[1] = partial::<FUSED>(d, z, |d, z| fma::<FUSED>(scales.ln_base, positive(d), z));
+    let take = |best: &mut f32, x: f32| *best = if x > *best { x } else { *best };
+    let rows = d.chunks_exact_mut(batch).zip(z.chunks_exact(batch));
+    for ((d, z), constant) in rows.zip(constants) {
+        let best = kl.max.iter_mut().zip(&mut *contrast.max);
+        for (((d, z), shift), (kl, contrast)) in d.iter_mut().zip(z).zip(shifts).zip(best) {
+            *d += shift + constant;
+            let clamped = positive(*d);
+            take(kl, scale * clamped);
+            take(contrast, fma::<FUSED>(scales.ln_base, clamped, *z));
+        }
+    }
+    // An infinite maximum would give inf - inf.
+    for max in kl.max.iter_mut().chain(&mut *contrast.max) {
+        *max = max.min(f32::MAX);
+    }
+    for (d, z) in d.chunks_exact(batch).zip(z.chunks_exact(batch)) {
+        let kl = kl.max.iter().zip(&mut *kl.sum);
+        let contrast = contrast.max.iter().zip(&mut *contrast.sum);
+        for (((d, z), (kl, kl_sum)), (best, sum)) in d.iter().zip(z).zip(kl).zip(contrast) {
+            let clamped = positive(*d);
+            *kl_sum += exp::<FUSED>(scale * clamped - kl);
+            *sum += exp::<FUSED>(fma::<FUSED>(scales.ln_base, clamped, *z) - best);
+        }
+    }
 }
 
 multiversioned! {
-    /// Adds `shift + constants` to the products `d` of a query with a block of the bank, then takes
-    /// the [`Partial`]s of `-max(d, 0) / tau` and of `z + max(d, 0) ln B`.
+    /// Adds `shifts` (a query each) and `constants` (a bank row each) to the products `d`
+    /// `[rows, batch]`, then takes the maxima and sums of exponentials over the rows of
+    /// `-max(d, 0) / tau` and of `z + max(d, 0) ln B`.
     pub(crate) fn star_partials / star_partials_body(
         d: &mut [f32],
         z: &[f32],
-        shift: f32,
+        shifts: &[f32],
         constants: &[f32],
         scales: StarScales,
-        out: &mut [Partial; 2],
+        kl: PartialsMut<'_>,
+        contrast: PartialsMut<'_>,
     )
 }
 
-/// Gradient of one query's terms, and the logarithms of its two denominators.
-#[derive(Clone, Copy)]
-pub(crate) struct StarRow {
+/// What the gradient of a query's terms needs, an element a query.
+pub(crate) struct StarRows {
     /// Gradient of the divergence term times the sum of the neighbour weights.
-    pub(crate) kl: f32,
+    pub(crate) kl: Vec<f32>,
     /// Gradient of the contrast times the sum of the neighbour weights.
-    pub(crate) contrast: f32,
-    pub(crate) kl_log_sum: f32,
-    pub(crate) contrast_log_sum: f32,
+    pub(crate) contrast: Vec<f32>,
+    /// Logarithms of both denominators.
+    pub(crate) kl_log_sum: Vec<f32>,
+    pub(crate) contrast_log_sum: Vec<f32>,
 }
 
 #[inline(always)]
 fn star_gradient_body<const FUSED: bool>(
     d: &[f32],
     z: &[f32],
-    row: StarRow,
+    rows: &StarRows,
     scales: StarScales,
     grad_d: &mut [f32],
     grad_z: &mut [f32],
-    grad_ln_base: &mut f64,
+    grad_ln_base: &mut [f32],
 ) {
-    let len = d.len();
-    let (z, grad_d, grad_z) = (&z[..len], &mut grad_d[..len], &mut grad_z[..len]);
-    let kl = -row.kl * scales.inverse_temperature;
-    for k in 0..len {
-        let raw = d[k];
-        let clamped = positive(raw);
-        let p = exp::<FUSED>(-scales.inverse_temperature * clamped - row.kl_log_sum);
-        let r = exp::<FUSED>(fma::<FUSED>(scales.ln_base, clamped, z[k]) - row.contrast_log_sum);
-        let gz = row.contrast * r;
-        let gd = fma::<FUSED>(kl, p, gz * scales.ln_base);
-        grad_z[k] = gz;
-        grad_d[k] = if raw < 0.0 { 0.0 } else { gd };
+    let batch = grad_ln_base.len();
+    let scale = -scales.inverse_temperature;
+    let (kl, contrast) = (&rows.kl[..batch], &rows.contrast[..batch]);
+    let (kl_log_sum, log_sum) = (&rows.kl_log_sum[..batch], &rows.contrast_log_sum[..batch]);
+    let inputs = d.chunks_exact(batch).zip(z.chunks_exact(batch));
+    let outputs = grad_d
+        .chunks_exact_mut(batch)
+        .zip(grad_z.chunks_exact_mut(batch));
+    for ((d, z), (grad_d, grad_z)) in inputs.zip(outputs) {
+        for i in 0..batch {
+            let raw = d[i];
+            let clamped = positive(raw);
+            let p = exp::<FUSED>(fma::<FUSED>(scale, clamped, -kl_log_sum[i]));
+            let r = exp::<FUSED>(fma::<FUSED>(scales.ln_base, clamped, z[i]) - log_sum[i]);
+            let gz = contrast[i] * r;
+            let gd = fma::<FUSED>(kl[i] * scale, p, gz * scales.ln_base);
+            grad_z[i] = gz;
+            grad_d[i] = if raw < 0.0 { 0.0 } else { gd };
+            grad_ln_base[i] += gz * clamped;
+        }
     }
-    *grad_ln_base += f64::from(lane_sum(grad_z, d, |grad, d| grad * positive(d)));
 }
 
 multiversioned! {
-    /// Gradients of the denominators of both terms in the divergences, scores and `ln B`.
+    /// Gradients of the denominators of both terms in the divergences and scores `[rows, batch]`,
+    /// and, added to what is there, in `ln B` by query.
     pub(crate) fn star_gradient / star_gradient_body(
         d: &[f32],
         z: &[f32],
-        row: StarRow,
+        rows: &StarRows,
         scales: StarScales,
         grad_d: &mut [f32],
         grad_z: &mut [f32],
-        grad_ln_base: &mut f64,
+        grad_ln_base: &mut [f32],
     )
 }
 
 #[inline(always)]
-fn row_sum_body<const FUSED: bool>(x: &[f32], sum: &mut f32) {
-    *sum += lane_sum(x, x, |x, _| x);
+fn score_partials_body<const FUSED: bool>(z: &[f32], out: PartialsMut<'_>) {
+    let batch = out.max.len();
+    for z in z.chunks_exact(batch) {
+        for (z, best) in z.iter().zip(&mut *out.max) {
+            *best = if *z > *best { *z } else { *best };
+        }
+    }
+    for max in &mut *out.max {
+        *max = max.min(f32::MAX);
+    }
+    for z in z.chunks_exact(batch) {
+        for ((z, best), sum) in z.iter().zip(&*out.max).zip(&mut *out.sum) {
+            *sum += exp::<FUSED>(z - best);
+        }
+    }
 }
 
 multiversioned! {
-    /// Adds the sum of `x` to `sum`.
-    pub(crate) fn row_sum / row_sum_body(x: &[f32], sum: &mut f32)
+    /// Maxima and sums of exponentials over the rows of `z` `[rows, batch]`.
+    pub(crate) fn score_partials / score_partials_body(z: &[f32], out: PartialsMut<'_>)
+}
+
+#[inline(always)]
+fn score_gradient_body<const FUSED: bool>(
+    z: &[f32],
+    factors: &[f32],
+    log_sums: &[f32],
+    grad_z: &mut [f32],
+) {
+    let batch = factors.len();
+    for (z, grad_z) in z.chunks_exact(batch).zip(grad_z.chunks_exact_mut(batch)) {
+        for (((z, grad), factor), log_sum) in z.iter().zip(grad_z).zip(factors).zip(log_sums) {
+            *grad = factor * exp::<FUSED>(z - log_sum);
+        }
+    }
+}
+
+multiversioned! {
+    /// `grad_z = factors exp(z - log_sums)` for `z` `[rows, batch]`.
+    pub(crate) fn score_gradient / score_gradient_body(
+        z: &[f32],
+        factors: &[f32],
+        log_sums: &[f32],
+        grad_z: &mut [f32],
+    )
+}
+
+#[inline(always)]
+fn row_sums_body<const FUSED: bool>(x: &[f32], width: usize, sums: &mut [f32]) {
+    for (x, sum) in x.chunks_exact(width).zip(sums) {
+        *sum = lane_sum(x, x, |x, _| x);
+    }
+}
+
+multiversioned! {
+    /// Sum of every row of `width` elements.
+    pub(crate) fn row_sums / row_sums_body(x: &[f32], width: usize, sums: &mut [f32])
 }
 
 #[inline(always)]
@@ -440,17 +591,40 @@ impl<'a> View<'a> {
 /// `out = scale a b` or, with `accumulate`, `out += scale a b` on the calling thread; `out` is
 /// row-major `[a.rows, b.columns]`.
 pub(crate) fn product(out: &mut [f32], a: View<'_>, b: View<'_>, scale: f32, accumulate: bool) {
+    assert!(a.rows * b.columns <= out.len(), "product: output too short");
+    // SAFETY: the output has room for the product and is borrowed exclusively, so it overlaps
+    // neither operand.
+    unsafe { multiply(out.as_mut_ptr(), a, b, scale, accumulate) };
+}
+
+/// `scale a b`, row-major `[a.rows, b.columns]`, on the calling thread.
+pub(crate) fn new_product(a: View<'_>, b: View<'_>, scale: f32) -> Vec<f32> {
+    let len = a.rows * b.columns;
+    let mut out = Vec::with_capacity(len);
+    // SAFETY: the capacity has room for the product, which writes every element and, without
+    // `accumulate`, reads none.
+    unsafe {
+        multiply(out.as_mut_ptr(), a, b, scale, false);
+        out.set_len(len);
+    }
+    out
+}
+
+/// # Safety
+///
+/// `out` has room for `a.rows * b.columns` elements that nothing else refers to; with `accumulate`
+/// they are initialised.
+unsafe fn multiply(out: *mut f32, a: View<'_>, b: View<'_>, scale: f32, accumulate: bool) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "product: inner sizes differ");
-    assert!(m * n <= out.len(), "product: output too short");
-    // SAFETY: `View::new` has checked that both operands lie inside their slices, the output was
-    // checked above, and `out` is borrowed exclusively, so it overlaps neither of them.
+    // SAFETY: `View::new` has checked that both operands lie inside their slices; the output is the
+    // caller's promise.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out,
             1,
             n as isize,
             accumulate,
@@ -467,5 +641,61 @@ pub(crate) fn product(out: &mut [f32], a: View<'_>, b: View<'_>, scale: f32, acc
             false,
             gemm::Parallelism::None,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_match_the_triple_loop() {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (1, 40, 7),
+            (9, 3, 1),
+            (33, 20, 50),
+            (130, 300, 65),
+            (4, 0, 3),
+        ] {
+            let a: Vec<f32> = (0..m * k).map(|i| (0.7 * i as f32).sin()).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| (1.3 * i as f32).cos()).collect();
+            let (a, b) = (View::new(&a, m, k), View::new(&b, n, k).t());
+            let fresh = new_product(a, b, 2.0);
+            let mut sum = vec![1.0f32; m * n];
+            product(&mut sum, a, b, 2.0, true);
+            assert_eq!(fresh.len(), m * n);
+            for row in 0..m {
+                for column in 0..n {
+                    let terms = (0..k).map(|at| {
+                        f64::from(a.data[row * k + at]) * f64::from(b.data[column * k + at])
+                    });
+                    let want = 2.0 * terms.sum::<f64>();
+                    let at = row * n + column;
+                    assert!((f64::from(fresh[at]) - want).abs() <= 1e-4);
+                    assert!((f64::from(sum[at]) - 1.0 - want).abs() <= 1e-4);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exponentials_agree_with_the_library_over_the_whole_range() {
+        for step in 0..=90_000 {
+            let u = -0.001 * step as f32;
+            let (got, want) = (f64::from(exp::<true>(u)), f64::from(u).exp());
+            let tiny = u < SMALLEST;
+            assert!(
+                if tiny {
+                    got == 0.0
+                } else {
+                    (got / want - 1.0).abs() <= 3e-7
+                },
+                "{u}"
+            );
+        }
+        assert!(exp::<true>(f32::NAN).is_nan());
+        assert_eq!(exp::<true>(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp::<false>(0.0), 1.0);
     }
 }

@@ -10,15 +10,12 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::random_mask::MaskKey;
+use super::tile::{Left, TILE, product};
 use super::{Shared, overwritten};
 use crate::simd::{Level, exp_nonpositive, fma, level};
 
 /// Queries per block.
 const QUERIES: usize = 64;
-/// Columns of a register tile; scratch matrices are padded to it.
-const TILE: usize = 16;
-/// Rows of a register tile.
-const TILE_ROWS: usize = 4;
 
 /// Sizes of a packed batch of sequences.
 #[derive(Clone, Copy)]
@@ -182,15 +179,26 @@ fn forward_head<const FUSED: bool>(job: &ForwardJob<'_>, scratch: &mut [f32]) {
     };
     let bias = p.bias.map(|bias| &bias[column..column + d]);
     transpose::<FUSED>(keys, t, length, bias[1], |row| part(1, row));
-    copy_rows(values, dp, length, length, bias[2], 1.0, |row| part(2, row));
+    copy_rows(values, dp, length, bias[2], 1.0, |row| part(2, row));
     let mut first = 0;
     while first < length {
         let count = QUERIES.min(length - first);
-        let padded = round_up(count, TILE_ROWS);
-        copy_rows(queries, d, count, padded, bias[0], p.scale, |row| {
+        copy_rows(queries, d, count, bias[0], p.scale, |row| {
             part(0, first + row)
         });
-        product::<FUSED>(scores, t, padded, t, d, queries, d, 1, keys, t, false);
+        product::<FUSED>(
+            scores,
+            t,
+            [count, t, d],
+            Left {
+                data: queries,
+                row: d,
+                column: 1,
+            },
+            keys,
+            t,
+            false,
+        );
         for row in 0..count {
             let scores = &mut scores[row * t..(row + 1) * t];
             let (max, sum) = softmax::<FUSED>(scores, length);
@@ -205,7 +213,17 @@ fn forward_head<const FUSED: bool>(job: &ForwardJob<'_>, scratch: &mut [f32]) {
             }
         }
         product::<FUSED>(
-            context, dp, padded, dp, length, scores, t, 1, values, dp, false,
+            context,
+            dp,
+            [count, dp, length],
+            Left {
+                data: scores,
+                row: t,
+                column: 1,
+            },
+            values,
+            dp,
+            false,
         );
         for row in 0..count {
             let at = (begin + first + row) * hidden + column;
@@ -351,28 +369,46 @@ fn backward_head<const FUSED: bool>(job: &BackwardJob<'_>, scratch: &mut [f32]) 
     let bias = p.bias.map(|bias| &bias[column..column + d]);
     transpose::<FUSED>(keys, t, length, bias[1], |row| part(1, row));
     transpose::<FUSED>(values, t, length, bias[2], |row| part(2, row));
-    copy_rows(key_rows, dp, length, length, bias[1], 1.0, |row| {
-        part(1, row)
-    });
+    copy_rows(key_rows, dp, length, bias[1], 1.0, |row| part(1, row));
     let mut first = 0;
     while first < length {
         let count = QUERIES.min(length - first);
-        let padded = round_up(count, TILE_ROWS);
-        copy_rows(scaled, d, count, padded, bias[0], p.scale, |row| {
+        copy_rows(scaled, d, count, bias[0], p.scale, |row| {
             part(0, first + row)
         });
-        copy_rows(queries, dp, count, padded, bias[0], 1.0, |row| {
-            part(0, first + row)
-        });
+        copy_rows(queries, dp, count, bias[0], 1.0, |row| part(0, first + row));
         for row in 0..count {
             let at = (begin + first + row) * hidden + column;
             let grads = &mut grads[row * dp..(row + 1) * dp];
             grads[..d].copy_from_slice(&job.grad[at..at + d]);
             grads[d..].fill(0.0);
         }
-        grads[count * dp..padded * dp].fill(0.0);
-        product::<FUSED>(weights, t, padded, t, d, scaled, d, 1, keys, t, false);
-        product::<FUSED>(grad_scores, t, padded, t, d, grads, dp, 1, values, t, false);
+        product::<FUSED>(
+            weights,
+            t,
+            [count, t, d],
+            Left {
+                data: scaled,
+                row: d,
+                column: 1,
+            },
+            keys,
+            t,
+            false,
+        );
+        product::<FUSED>(
+            grad_scores,
+            t,
+            [count, t, d],
+            Left {
+                data: grads,
+                row: dp,
+                column: 1,
+            },
+            values,
+            t,
+            false,
+        );
         for row in 0..count {
             let token = begin + first + row;
             let lse = job.lse[token * p.heads + job.head];
@@ -408,17 +444,16 @@ fn backward_head<const FUSED: bool>(job: &BackwardJob<'_>, scratch: &mut [f32]) 
                 }
             }
         }
-        // grads and queries have `count` real rows, so the padding rows of the weights are not read.
         let keep = first > 0;
         product::<FUSED>(
             grad_values,
             dp,
-            t,
-            dp,
-            count,
-            weights,
-            1,
-            t,
+            [length, dp, count],
+            Left {
+                data: weights,
+                row: 1,
+                column: t,
+            },
             grads,
             dp,
             keep,
@@ -426,12 +461,12 @@ fn backward_head<const FUSED: bool>(job: &BackwardJob<'_>, scratch: &mut [f32]) 
         product::<FUSED>(
             grad_keys,
             dp,
-            t,
-            dp,
-            count,
-            grad_scores,
-            1,
-            t,
+            [length, dp, count],
+            Left {
+                data: grad_scores,
+                row: 1,
+                column: t,
+            },
             queries,
             dp,
             keep,
@@ -439,12 +474,12 @@ fn backward_head<const FUSED: bool>(job: &BackwardJob<'_>, scratch: &mut [f32]) 
         product::<FUSED>(
             grad_queries,
             dp,
-            padded,
-            dp,
-            length,
-            grad_scores,
-            t,
-            1,
+            [count, dp, length],
+            Left {
+                data: grad_scores,
+                row: t,
+                column: 1,
+            },
             key_rows,
             dp,
             false,
@@ -563,14 +598,12 @@ fn transposed_avx(block: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
     out
 }
 
-/// `(row(r) + bias) * factor` for `rows` rows; columns behind the bias and rows behind `rows` up to
-/// `padded` are zero.
+/// `(row(r) + bias) * factor` for `rows` rows; columns behind the bias are zero.
 #[inline(always)]
 fn copy_rows<'a>(
     out: &mut [f32],
     stride: usize,
     rows: usize,
-    padded: usize,
     bias: &[f32],
     factor: f32,
     row: impl Fn(usize) -> &'a [f32],
@@ -581,57 +614,5 @@ fn copy_rows<'a>(
             *out = (x + bias) * factor;
         }
         out[bias.len()..].fill(0.0);
-    }
-    out[rows * stride..padded * stride].fill(0.0);
-}
-
-/// `c [m, n] = a b` (or `+=` with `accumulate`): `a(i, p) = a[i * row + p * col]`, `b` row-major with
-/// rows `ldb` apart. `m` is a multiple of 4 and `n` one of 16.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn product<const FUSED: bool>(
-    c: &mut [f32],
-    ldc: usize,
-    m: usize,
-    n: usize,
-    k: usize,
-    a: &[f32],
-    row: usize,
-    col: usize,
-    b: &[f32],
-    ldb: usize,
-    accumulate: bool,
-) {
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(m.is_multiple_of(TILE_ROWS) && n.is_multiple_of(TILE));
-    assert!((m - 1) * ldc + n <= c.len());
-    assert!(k == 0 || (k - 1) * ldb + n <= b.len());
-    assert!(k == 0 || (m - 1) * row + (k - 1) * col < a.len());
-    for i in (0..m).step_by(TILE_ROWS) {
-        for j in (0..n).step_by(TILE) {
-            let mut sums = [[0.0f32; TILE]; TILE_ROWS];
-            for at in 0..k {
-                // SAFETY: at < k and j + TILE <= n, so the last element read is below
-                // (k - 1) * ldb + n, which the assertion compares with the length of b.
-                let line: &[f32; TILE] =
-                    unsafe { &*b.as_ptr().add(at * ldb + j).cast::<[f32; TILE]>() };
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: i + r < m and at < k: within the asserted length of a.
-                    let factor = unsafe { *a.get_unchecked((i + r) * row + at * col) };
-                    for (sum, x) in sums.iter_mut().zip(line) {
-                        *sum = fma::<FUSED>(factor, *x, *sum);
-                    }
-                }
-            }
-            for (r, sums) in sums.iter().enumerate() {
-                let at = (i + r) * ldc + j;
-                let out = &mut c[at..at + TILE];
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = if accumulate { *out + sum } else { *sum };
-                }
-            }
-        }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod embedding;
 pub(crate) mod layer_norm;
 pub(crate) mod matmul;
 pub(crate) mod random_mask;
+pub(crate) mod tile;
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, TensorData};
