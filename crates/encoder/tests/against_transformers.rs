@@ -259,6 +259,37 @@ fn a_text_longer_than_the_position_table_is_refused_by_the_model() {
 }
 
 #[test]
+fn gradient_checkpointing_changes_no_bit() {
+    let options = LoadOptions {
+        dropout: Some(0.0),
+        ..LoadOptions::default()
+    };
+    let encoder = SentenceEncoder::load(&fixture(), &options, &Device::flex()).unwrap();
+    let ids = vec![vec![2u32, 6, 7, 8, 3], vec![2, 9, 3]];
+    let batch = TokenBatch::new(&ids, &Device::flex()).unwrap();
+    let run = |on: bool| -> Vec<Vec<f32>> {
+        let mut bert = encoder.bert.clone().train();
+        bert.set_gradient_checkpointing(on);
+        let vectors = SentenceEncoder::pool(&bert, Pooling::Mean, &batch).unwrap();
+        let loss = vectors.powi_scalar(2).sum();
+        let grads = loss.clone().backward();
+        let layer = &bert.layers[0];
+        let mut all = vec![loss.into_data().try_to_vec().unwrap()];
+        for weight in [
+            &bert.embeddings.word_embeddings.weight,
+            &layer.attention.key.weight,
+            &layer.intermediate.weight,
+            &layer.output.weight,
+        ] {
+            let grad = weight.val().grad(&grads).unwrap();
+            all.push(grad.into_data().try_to_vec().unwrap());
+        }
+        all
+    };
+    assert_eq!(run(false), run(true));
+}
+
+#[test]
 fn dropout_changes_training_and_never_inference() {
     let options = LoadOptions {
         dropout: Some(0.5),

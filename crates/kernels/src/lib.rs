@@ -64,7 +64,7 @@ pub use gelu::gelu;
 pub use lerp::lerp;
 pub use linear::{linear, project};
 pub use residual_layer_norm::{LayerNormParams, residual_layer_norm};
-pub use self_attention::{Affine, AttentionMaps, self_attention};
+pub use self_attention::{Affine, AttentionMaps, AttentionSettings, self_attention};
 pub use sequence_mean::sequence_mean;
 pub use sequences::Sequences;
 pub use square_sum::square_sum;

@@ -50,6 +50,8 @@ pub struct StarDownConfig {
     pub batch_order_file: String,
     /// Accept NaN and infinite weights.
     pub allow_non_finite: bool,
+    /// Recompute the encoder's activations in the backward pass: same result, less memory, more time.
+    pub gradient_checkpointing: bool,
     /// Optimiser.
     pub optimizer: OptimizerConfig,
     /// Coarse pre-training.
@@ -207,6 +209,7 @@ impl Default for StarDownConfig {
             trace: true,
             batch_order_file: String::new(),
             allow_non_finite: false,
+            gradient_checkpointing: false,
             optimizer: OptimizerConfig {
                 weight_decay: 0.01,
                 eps: 1e-6,

@@ -160,6 +160,14 @@ impl Prepared {
 
     /// The encoder a seed starts from: the loaded one, or a new one drawn from the seed.
     pub(crate) fn encoder(&self, streams: &Streams) -> Result<SentenceEncoder, RunError> {
+        let mut encoder = self.base_encoder(streams)?;
+        encoder
+            .bert
+            .set_gradient_checkpointing(self.config.gradient_checkpointing);
+        Ok(encoder)
+    }
+
+    fn base_encoder(&self, streams: &Streams) -> Result<SentenceEncoder, RunError> {
         if let Some(base) = &self.base {
             return Ok(base.clone());
         }

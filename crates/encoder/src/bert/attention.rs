@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use kernels::{AttentionMaps, project, residual_layer_norm, self_attention};
+use kernels::{AttentionMaps, AttentionSettings, project, residual_layer_norm, self_attention};
 
 use super::layer::{LayerNorm, Linear};
 use crate::batch::TokenBatch;
@@ -31,6 +31,7 @@ pub struct SelfAttention {
     heads: usize,
     dropout: f64,
     attention_dropout: f64,
+    pub(crate) recompute: bool,
 }
 
 impl SelfAttention {
@@ -46,6 +47,7 @@ impl SelfAttention {
             heads: config.num_attention_heads,
             dropout: config.hidden_dropout_prob,
             attention_dropout: config.attention_probs_dropout_prob,
+            recompute: false,
         }
     }
 
@@ -60,8 +62,11 @@ impl SelfAttention {
             x.clone(),
             maps,
             &batch.sequences,
-            self.heads,
-            self.attention_dropout,
+            AttentionSettings {
+                heads: self.heads,
+                dropout: self.attention_dropout,
+                recompute: self.recompute,
+            },
         );
         let output = self.output.affine();
         residual_layer_norm(

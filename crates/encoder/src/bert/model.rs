@@ -107,6 +107,15 @@ impl BertModel {
         })
     }
 
+    /// Gradient checkpointing: with `true` the backward pass of every layer makes its projections and
+    /// its inner activation anew instead of keeping them. Same gradients, less memory, more work;
+    /// flex only, elsewhere the switch is without effect.
+    pub fn set_gradient_checkpointing(&mut self, on: bool) {
+        for layer in &mut self.layers {
+            layer.attention.recompute = on;
+        }
+    }
+
     /// Width of the hidden states.
     pub fn hidden_size(&self) -> usize {
         self.embeddings.layer_norm.weight.val().dims()[0]
