@@ -1,9 +1,11 @@
 //! The encoder at MiniLM's size with random weights: inference, and a training step with AdamW.
 //!
-//! Ids carry layers x width, batch x tokens. `benches/peers/encoder_step.sh` puts PyTorch beside it.
+//! Ids carry layers x width, batch x tokens, and for training the dropout rate.
+//! `benches/peers/run.sh --only encoder` puts PyTorch beside it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -12,23 +14,14 @@ use encoder::{BertConfig, BertModel, Pooling, SentenceEncoder, TokenBatch};
 use training::{AdamW, AdamWConfig};
 
 fn minilm() -> BertConfig {
-    let mut config = BertConfig::tiny(30_522).with_dropout(0.0);
-    config.hidden_size = 384;
-    config.num_hidden_layers = 6;
-    config.num_attention_heads = 12;
-    config.intermediate_size = 1536;
-    config.max_position_embeddings = 512;
+    let [vocabulary, hidden, layers, heads, intermediate, positions] = benches::MINILM;
+    let mut config = BertConfig::tiny(vocabulary).with_dropout(0.0);
+    config.hidden_size = hidden;
+    config.num_hidden_layers = layers;
+    config.num_attention_heads = heads;
+    config.intermediate_size = intermediate;
+    config.max_position_embeddings = positions;
     config
-}
-
-fn rows(batch: usize, length: usize) -> Vec<Vec<u32>> {
-    (0..batch)
-        .map(|row| {
-            (0..length)
-                .map(|at| 1000 + ((row * 131 + at * 17) % 20_000) as u32)
-                .collect()
-        })
-        .collect()
 }
 
 fn encoder(c: &mut Criterion) {
@@ -36,9 +29,13 @@ fn encoder(c: &mut Criterion) {
     let device = Device::flex();
     let model = BertModel::random(&minilm(), 0, &device).unwrap();
     let mut group = c.benchmark_group("bert_6x384");
-    group.sample_size(10);
-    for (batch, length) in [(64, 16), (64, 32)] {
-        let tokens = TokenBatch::new(&rows(batch, length), 0, &device).unwrap();
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3));
+    for (batch, length) in [(64, 16), (64, 32), (64, 128)] {
+        let rows = benches::token_rows(batch, length);
+        let tokens = TokenBatch::new(&rows, &device).unwrap();
         group.bench_function(
             BenchmarkId::new("forward", format!("{batch}x{length}")),
             |b| {
@@ -50,11 +47,11 @@ fn encoder(c: &mut Criterion) {
             },
         );
         let device = device.clone().autodiff();
-        let tokens = TokenBatch::new(&rows(batch, length), 0, &device).unwrap();
+        let tokens = TokenBatch::new(&rows, &device).unwrap();
         let mut optimizer = AdamW::new(AdamWConfig::default()).unwrap();
         let mut trained = Some(model.clone().train());
         group.bench_function(
-            BenchmarkId::new("training_step", format!("{batch}x{length}")),
+            BenchmarkId::new("training_step", format!("{batch}x{length}/dropout=0")),
             |b| {
                 b.iter(|| {
                     let model = trained.take().unwrap();

@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use clustering::KMeansParams;
@@ -30,17 +31,30 @@ fn vectors(rows: usize, dim: usize, classes: usize) -> Vec<f32> {
 
 fn neighbours(c: &mut Criterion) {
     let mut group = c.benchmark_group("nearest_neighbours");
-    group.sample_size(10);
-    for (rows, dim, k) in [(2_400, 128, 40), (8_954, 384, 120)] {
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3));
+    // All pairs of 1e5 rows are 7.7 TFLOP: there the search is within 50 coarse classes, and the whole
+    // of it is left to the example `scaling`.
+    for (rows, dim, k, classes) in [
+        (2_400, 128, 40, None),
+        (8_954, 384, 120, None),
+        (10_000, 384, 120, None),
+        (100_000, 384, 120, Some(50)),
+    ] {
         let data = TensorData::new(vectors(rows, dim, 64), [rows, dim]);
         let bank = Tensor::<2>::from_data(data, &Device::flex());
+        let labels: Option<Vec<usize>> =
+            classes.map(|classes| (0..rows).map(|row| row % classes).collect());
+        let params = NeighbourParams {
+            coarse_filter: labels.as_deref(),
+            ..NeighbourParams::new(k)
+        };
+        let filter = classes.map_or(String::new(), |classes| format!("/coarse={classes}"));
         group.bench_function(
-            BenchmarkId::from_parameter(format!("{rows}x{dim}/k={k}")),
-            |b| {
-                b.iter(|| {
-                    nearest_neighbours(black_box(bank.clone()), &NeighbourParams::new(k)).unwrap()
-                });
-            },
+            BenchmarkId::from_parameter(format!("{rows}x{dim}/k={k}{filter}")),
+            |b| b.iter(|| nearest_neighbours(black_box(bank.clone()), &params).unwrap()),
         );
     }
     group.finish();
@@ -48,7 +62,10 @@ fn neighbours(c: &mut Criterion) {
 
 fn kmeans(c: &mut Criterion) {
     let mut group = c.benchmark_group("kmeans");
-    group.sample_size(10);
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3));
     for (rows, dim, k) in [(1_031, 384, 64), (2_250, 384, 150)] {
         let data = vectors(rows, dim, k);
         let points = ArrayView2::from_shape((rows, dim), &data).unwrap();

@@ -1,57 +1,70 @@
-"""PyTorch side of benches/examples/encoder_step.rs: the same ids, sizes and measurements.
+"""PyTorch side of benches/examples/encoder_step.rs: the same ids, sizes, measurements and lines.
 
-    python encoder_step.py MODEL_DIR [batch] [length] [runs] [dropout]
+    python encoder_step.py MODEL_DIR [batch] [length] [runs] [dropout] [forward|train|both] [fp32|bf16]
+
+`bf16` runs the forward pass, and that of the training step, under autocast. Threads: THREADS, 2 if not set.
 """
+import contextlib
+import json
+import os
+import resource
 import sys
 import time
 
 import torch
 from transformers import AutoModel
 
-model_dir = sys.argv[1]
-batch, length, runs = (int(v) for v in (sys.argv[2:5] + ["64", "32", "7"][len(sys.argv[2:5]):]))
-dropout = float(sys.argv[5]) if len(sys.argv) > 5 else 0.0
-torch.set_num_threads(2)
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
+model_dir, *rest = sys.argv[1:]
+defaults = ["64", "32", "7", "0", "both", "fp32"]
+batch, length, runs, dropout, kind, precision = rest + defaults[len(rest):]
+batch, length, runs, dropout = int(batch), int(length), int(runs), float(dropout)
+torch.set_num_threads(int(os.environ.get("THREADS", "2")))
 ids = torch.tensor([[1000 + (row * 131 + at * 17) % 20000 for at in range(length)] for row in range(batch)])
 mask = torch.ones_like(ids)
-model = AutoModel.from_pretrained(model_dir, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+model = AutoModel.from_pretrained(
+    model_dir, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, dtype=torch.float32)
+side = "torch" if precision == "fp32" else "torch_bf16"
+
+
+def autocast():
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
 def pool():
-    states = model(input_ids=ids, attention_mask=mask).last_hidden_state
-    return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    with autocast():
+        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    return (states.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
-def report(kind, times):
-    times = sorted(times)
-    print(f"torch {kind} batch={batch} length={length} dropout={dropout:g} ms "
-          f"{times[0]:.1f} {times[len(times) // 2]:.1f} {times[-1]:.1f}", flush=True)
+def line(what, ms, check):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"what": what, "side": side, "ms": round(ms, 3), "peak_rss_mb": round(peak, 1), "check": check}),
+          flush=True)
 
 
-model.eval()
-times = []
-with torch.inference_mode():
+if kind != "train":
+    model.eval()
+    with torch.inference_mode():
+        for run in range(runs + 1):
+            began = time.perf_counter()
+            checksum = pool().sum().item()
+            if run:
+                line(f"forward batch{batch} length{length}", (time.perf_counter() - began) * 1e3, checksum)
+
+if kind != "forward":
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    first = None
     for run in range(runs + 1):
         began = time.perf_counter()
-        checksum = pool().sum().item()
+        optimizer.zero_grad()
+        loss = pool().pow(2).mean()
+        value = loss.item()
+        loss.backward()
+        optimizer.step()
+        first = value if first is None else first
         if run:
-            times.append((time.perf_counter() - began) * 1e3)
-        else:
-            print("forward checksum", checksum, file=sys.stderr)
-report("forward", times)
-
-model.train()
-optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-times = []
-for run in range(runs + 1):
-    began = time.perf_counter()
-    optimizer.zero_grad()
-    loss = pool().pow(2).mean()
-    value = loss.item()
-    loss.backward()
-    optimizer.step()
-    if run:
-        times.append((time.perf_counter() - began) * 1e3)
-    else:
-        print("training loss", value, file=sys.stderr)
-report("train", times)
+            line(f"train batch{batch} length{length} dropout{dropout:g}", (time.perf_counter() - began) * 1e3,
+                 first if dropout == 0 else None)
