@@ -1,14 +1,51 @@
 //! The memory bank: one slot a training sample.
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use burn::tensor::{DType, Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{QueueError, Result};
+
+/// The smallest magnitude that rounds to infinity in f16: halfway between the largest f16, 65504,
+/// and the next power of two.
+const HALF_OVERFLOW: f32 = 65_520.0;
+
+/// The element type in which a [`MemoryBank`] keeps its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowStorage {
+    /// 4 bytes a value, bits kept.
+    #[default]
+    F32,
+    /// 2 bytes a value: IEEE 754 binary16, rounded to nearest even when a row is written.
+    ///
+    /// A value x of at least 6.1e-5 in magnitude is stored with a relative error of at most
+    /// 2^-11 = 4.9e-4, a smaller one with an absolute error of at most 2^-25 = 3.0e-8. For two unit
+    /// rows the dot product moves by at most 9.8e-4 + sqrt(dim) * 6e-8; as the roundings of
+    /// different coordinates are independent, by about 1e-5 in practice. Values of 65520 and more
+    /// are refused.
+    F16,
+}
+
+/// Settings of [`MemoryBank`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MemoryBankConfig {
+    /// Element type of the stored rows. Default [`RowStorage::F32`].
+    pub row_storage: RowStorage,
+}
 
 /// A full-size memory bank, `[n, dim]`: row `j` is the stored vector of sample `j`.
 ///
 /// Not a first-in-first-out queue: slots are addressed by sample id, [`refill`](Self::refill)ed
 /// from the online encoder before an epoch and overwritten with momentum embeddings as the batches
 /// pass (published code of DOWN and STAR, `down.py`; in the articles it is called a dynamic queue).
+///
+/// [`MemoryBankConfig::row_storage`] halves its memory: rows are rounded to f16 when they are written
+/// and every computation with them is done in f32, by blocks where
+/// [`nearest_neighbours`](crate::nearest_neighbours) gets [`stored`](Self::stored).
 ///
 /// Rows are constants. The bank holds its tensor outside autodiff, so nothing it hands out carries a
 /// graph, and combined with a tracked query it acts as a constant.
@@ -26,34 +63,77 @@ use crate::error::{QueueError, Result};
 /// ```
 #[derive(Debug, Clone)]
 pub struct MemoryBank {
-    vectors: Tensor<2>,
+    rows: Tensor<2>,
+    config: MemoryBankConfig,
 }
 
 impl MemoryBank {
-    /// A bank over `vectors`, `[n, dim]`.
+    /// A bank over `vectors`, `[n, dim]`, that keeps them as they are.
     ///
     /// # Errors
     /// [`QueueError::Shape`] for an empty tensor, [`QueueError::NotFinite`] for a NaN or infinity.
     pub fn new(vectors: Tensor<2>) -> Result<Self> {
+        Self::with_config(vectors, MemoryBankConfig::default())
+    }
+
+    /// A bank over `vectors`, `[n, dim]`.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use queue::{MemoryBank, MemoryBankConfig, RowStorage};
+    ///
+    /// let rows = Tensor::<2>::from_floats([[0.6, 0.8], [1.0, 0.1]], &Device::flex());
+    /// let config = MemoryBankConfig { row_storage: RowStorage::F16 };
+    /// let bank = MemoryBank::with_config(rows, config)?;
+    /// assert_eq!(bank.bytes(), 8);
+    /// let rows: Vec<f32> = bank.vectors().into_data().try_to_vec().unwrap_or_default();
+    /// assert_eq!(rows, [0.60009766, 0.7998047, 1.0, 0.099975586]);
+    /// # Ok::<(), queue::QueueError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`QueueError::TooLargeForHalf`] for a value that f16 cannot hold.
+    pub fn with_config(vectors: Tensor<2>, config: MemoryBankConfig) -> Result<Self> {
         Ok(Self {
-            vectors: checked_bank("MemoryBank::new", vectors)?,
+            rows: checked_bank("MemoryBank::new", vectors, config)?,
+            config,
         })
     }
 
-    /// The stored vectors, `[n, dim]`, without gradient. A handle, not a copy.
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> MemoryBankConfig {
+        self.config
+    }
+
+    /// The stored vectors, `[n, dim]`, without gradient, ready to compute with. A handle, not a copy;
+    /// with [`RowStorage::F16`] a new f32 tensor of n * dim * 4 bytes.
     ///
     /// While a handle (or a graph that recorded it) is alive, the next [`update`](Self::update) must
     /// copy the whole bank to leave the handle unchanged. Drop it first, that is: update after the
     /// backward pass, and the update writes only its own rows.
     #[must_use]
     pub fn vectors(&self) -> Tensor<2> {
-        self.vectors.clone()
+        to_f32(self.rows.clone())
+    }
+
+    /// The stored vectors, `[n, dim]`, without gradient, in the element type of the storage. Always a
+    /// handle; see [`vectors`](Self::vectors) for what it costs to keep one.
+    #[must_use]
+    pub fn stored(&self) -> Tensor<2> {
+        self.rows.clone()
+    }
+
+    /// Bytes that the rows occupy on the device.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.len() * self.dim() * self.rows.dtype().size()
     }
 
     /// Number of slots.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.vectors.dims()[0]
+        self.rows.dims()[0]
     }
 
     /// Always false: a bank has at least one slot.
@@ -65,98 +145,98 @@ impl MemoryBank {
     /// Length of a stored vector.
     #[must_use]
     pub fn dim(&self) -> usize {
-        self.vectors.dims()[1]
+        self.rows.dims()[1]
     }
 
     /// The device the vectors live on, without autodiff.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.vectors.device()
+        self.rows.device()
     }
 
-    /// Overwrites slot `ids[r]` with row `r` of `rows`, `[ids.len(), dim]`; bits are kept.
+    /// Overwrites slot `ids[r]` with row `r` of `rows`, `[ids.len(), dim]`; bits are kept, or rounded
+    /// once to f16 with [`RowStorage::F16`].
     ///
     /// All or nothing: a refused update changes no slot. The gradient of `rows` is dropped.
     ///
     /// # Errors
     /// [`QueueError::Shape`] if the shape or element type does not fit, [`QueueError::IdOutOfRange`],
     /// [`QueueError::DuplicateId`] (the order of two writes to one slot is undefined on accelerators,
-    /// so it is refused everywhere), [`QueueError::NotFinite`] (reads `rows` to the host).
+    /// so it is refused everywhere), [`QueueError::NotFinite`] (reads `rows` to the host),
+    /// [`QueueError::TooLargeForHalf`].
     pub fn update(&mut self, ids: &[usize], rows: Tensor<2>) -> Result<()> {
         const OPERATION: &str = "MemoryBank::update";
-        let [n, dim] = self.vectors.dims();
+        let [n, dim] = self.rows.dims();
         let expected = [ids.len(), dim];
         if rows.dims() != expected {
             return Err(QueueError::shape(OPERATION, "rows", expected, rows.dims()));
         }
-        if rows.dtype() != self.vectors.dtype() {
-            return Err(QueueError::shape(
-                OPERATION,
-                "element type",
-                self.vectors.dtype(),
-                rows.dtype(),
-            ));
-        }
+        self.check_type(OPERATION, &rows)?;
         if ids.is_empty() {
             return Ok(());
         }
         check_ids(OPERATION, ids, n)?;
-        let rows = rows.without_autodiff();
-        check_finite_tensor(OPERATION, &rows)?;
+        let rows = checked_rows(OPERATION, rows, self.config)?;
 
-        let device = self.vectors.device();
+        let device = self.rows.device();
         let rows = rows.to_device(&device);
         let index = index_tensor(ids, &device);
         // The bank gives its own handle away for the time of the write: a unique handle is written
         // in place. The placeholder is a handle to `rows` and costs nothing.
-        let vectors = std::mem::replace(&mut self.vectors, rows.clone());
-        self.vectors = vectors.select_assign(0, index, rows, IndexingUpdateOp::Assign);
+        let stored = std::mem::replace(&mut self.rows, rows.clone());
+        self.rows = stored.select_assign(0, index, rows, IndexingUpdateOp::Assign);
         Ok(())
     }
 
     /// Replaces every slot by `vectors`, `[n, dim]`, on the device of `vectors`.
     ///
     /// # Errors
-    /// [`QueueError::Shape`] if n, dim or the element type change, [`QueueError::NotFinite`].
+    /// [`QueueError::Shape`] if n, dim or the element type change, [`QueueError::NotFinite`],
+    /// [`QueueError::TooLargeForHalf`].
     pub fn refill(&mut self, vectors: Tensor<2>) -> Result<()> {
         const OPERATION: &str = "MemoryBank::refill";
-        if vectors.dims() != self.vectors.dims() {
+        if vectors.dims() != self.rows.dims() {
             return Err(QueueError::shape(
                 OPERATION,
                 "vectors",
-                self.vectors.dims(),
+                self.rows.dims(),
                 vectors.dims(),
             ));
         }
-        if vectors.dtype() != self.vectors.dtype() {
-            return Err(QueueError::shape(
-                OPERATION,
-                "element type",
-                self.vectors.dtype(),
-                vectors.dtype(),
-            ));
-        }
-        self.vectors = checked_bank(OPERATION, vectors)?;
+        self.check_type(OPERATION, &vectors)?;
+        self.rows = checked_bank(OPERATION, vectors, self.config)?;
         Ok(())
     }
 
-    /// The stored vectors as host data, `[n, dim]`, for a checkpoint.
+    /// The stored vectors as f32 host data, `[n, dim]`, for a checkpoint. Every f16 is an f32, so
+    /// nothing is lost.
     ///
     /// # Errors
     /// [`QueueError::Device`] if the device fails.
     pub fn to_data(&self) -> Result<TensorData> {
-        self.vectors
-            .clone()
+        self.vectors()
             .try_into_data()
             .map_err(|error| QueueError::device("MemoryBank::to_data", error))
     }
 
-    /// The bank that [`to_data`](Self::to_data) described, bit for bit.
+    /// The bank that [`to_data`](Self::to_data) described, bit for bit, in f32.
     ///
     /// # Errors
     /// [`QueueError::Shape`] if `data` is not a non-empty matrix of floats,
     /// [`QueueError::NotFinite`].
     pub fn from_data(data: TensorData, device: &Device) -> Result<Self> {
+        Self::from_data_with_config(data, device, MemoryBankConfig::default())
+    }
+
+    /// As [`from_data`](Self::from_data) with settings. A bank in f16 comes back bit for bit too.
+    ///
+    /// # Errors
+    /// As [`from_data`](Self::from_data), and [`QueueError::TooLargeForHalf`].
+    pub fn from_data_with_config(
+        data: TensorData,
+        device: &Device,
+        config: MemoryBankConfig,
+    ) -> Result<Self> {
         const OPERATION: &str = "MemoryBank::from_data";
         if data.shape().num_dims() != 2 {
             return Err(QueueError::shape(
@@ -176,8 +256,21 @@ impl MemoryBank {
         }
         let dtype = data.dtype();
         let device = device.clone().without_autodiff();
-        let vectors = checked_bank(OPERATION, Tensor::from_data(data, (&device, dtype)))?;
-        Ok(Self { vectors })
+        let rows = Tensor::from_data(data, (&device, dtype));
+        Ok(Self {
+            rows: checked_bank(OPERATION, rows, config)?,
+            config,
+        })
+    }
+
+    /// Rows come in the type of the storage, or in f32 and are rounded.
+    fn check_type(&self, operation: &'static str, rows: &Tensor<2>) -> Result<()> {
+        let (stored, given) = (self.rows.dtype(), rows.dtype());
+        let rounds = self.config.row_storage == RowStorage::F16 && given == DType::F32;
+        if given == stored || rounds {
+            return Ok(());
+        }
+        Err(QueueError::shape(operation, "element type", stored, given))
     }
 }
 
@@ -208,8 +301,12 @@ fn check_ids(operation: &'static str, ids: &[usize], rows: usize) -> Result<()> 
     }
 }
 
-/// The tensor outside autodiff, refused if it is empty or not finite.
-fn checked_bank(operation: &'static str, vectors: Tensor<2>) -> Result<Tensor<2>> {
+/// The tensor outside autodiff and in the type of the storage, refused if it is empty or not finite.
+fn checked_bank(
+    operation: &'static str,
+    vectors: Tensor<2>,
+    config: MemoryBankConfig,
+) -> Result<Tensor<2>> {
     let [n, dim] = vectors.dims();
     if n == 0 || dim == 0 {
         return Err(QueueError::shape(
@@ -222,15 +319,58 @@ fn checked_bank(operation: &'static str, vectors: Tensor<2>) -> Result<Tensor<2>
     if n > i32::MAX as usize {
         return Err(QueueError::shape(operation, "rows", "at most 2^31 - 1", n));
     }
-    let vectors = vectors.without_autodiff();
-    check_finite_tensor(operation, &vectors)?;
-    Ok(vectors)
+    checked_rows(operation, vectors, config)
 }
 
-fn check_finite_tensor(operation: &'static str, rows: &Tensor<2>) -> Result<()> {
-    let [_, dim] = rows.dims();
-    let data = host_data(operation, rows.clone())?;
-    check_finite(operation, host_slice(operation, &data)?, dim)
+/// Finite rows outside autodiff, rounded to f16 where the storage is f16.
+fn checked_rows(
+    operation: &'static str,
+    rows: Tensor<2>,
+    config: MemoryBankConfig,
+) -> Result<Tensor<2>> {
+    let rows = rows.without_autodiff();
+    let [n, dim] = rows.dims();
+    let half = config.row_storage == RowStorage::F16;
+    // By blocks: a copy of a bank that fills half of the memory would not fit beside it.
+    for range in blocks(n, host_block_rows(dim)) {
+        let start = range.start;
+        let data = host_data(operation, rows.clone().slice(range))?;
+        let values = host_slice(operation, &data)?;
+        check_finite(operation, values, start, dim)?;
+        if half && let Some(at) = first_at_least(values, HALF_OVERFLOW) {
+            return Err(QueueError::TooLargeForHalf {
+                operation,
+                row: start + at / dim,
+                column: at % dim,
+                value: values[at],
+            });
+        }
+    }
+    Ok(match config.row_storage {
+        RowStorage::F16 if rows.dtype() != DType::F16 => rows.cast(FloatDType::F16),
+        RowStorage::F32 if rows.dtype() == DType::F16 => rows.cast(FloatDType::F32),
+        _ => rows,
+    })
+}
+
+/// Rows to compute with: f16 becomes f32, anything else stays the handle it is.
+pub(crate) fn to_f32(rows: Tensor<2>) -> Tensor<2> {
+    match rows.dtype() {
+        DType::F16 => rows.cast(FloatDType::F32),
+        _ => rows,
+    }
+}
+
+/// Rows that make about 4 MiB of f32 on the host.
+pub(crate) fn host_block_rows(dim: usize) -> usize {
+    ((1 << 20) / dim.max(1)).max(1)
+}
+
+/// `0..n` cut into pieces of at most `rows`.
+pub(crate) fn blocks(n: usize, rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..n)
+        .step_by(rows.max(1))
+        .map(move |start| start..n.min(start.saturating_add(rows)))
 }
 
 /// The values of a matrix as f32 data on the host, row by row; no copy where the device is the host
@@ -246,17 +386,37 @@ pub(crate) fn host_slice<'a>(operation: &'static str, data: &'a TensorData) -> R
         .map_err(|error| QueueError::device(operation, error))
 }
 
-/// Refuses the first NaN or infinity, naming its row and column.
-pub(crate) fn check_finite(operation: &'static str, values: &[f32], dim: usize) -> Result<()> {
-    match values.iter().position(|value| !value.is_finite()) {
+/// Refuses the first NaN or infinity, naming its row and column; `values` begin with row `start`.
+pub(crate) fn check_finite(
+    operation: &'static str,
+    values: &[f32],
+    start: usize,
+    dim: usize,
+) -> Result<()> {
+    match first_at_least(values, f32::INFINITY) {
         None => Ok(()),
         Some(at) => Err(QueueError::NotFinite {
             operation,
-            row: at / dim.max(1),
+            row: start + at / dim.max(1),
             column: at % dim.max(1),
             value: values.get(at).copied().unwrap_or(f32::NAN),
         }),
     }
+}
+
+/// Where the first value stands whose magnitude is not below `limit`, NaN included.
+pub(crate) fn first_at_least(values: &[f32], limit: f32) -> Option<usize> {
+    // Pieces without an early exit are compared several values at once.
+    const PIECE: usize = 1024;
+    let beyond = |value: &f32| !matches!(value.abs().partial_cmp(&limit), Some(Ordering::Less));
+    let within = |piece: &[f32]| {
+        piece
+            .iter()
+            .fold(true, |all, value| all & (value.abs() < limit))
+    };
+    let piece = values.chunks(PIECE).position(|piece| !within(piece))?;
+    let at = values[piece * PIECE..].iter().position(beyond)?;
+    Some(piece * PIECE + at)
 }
 
 #[cfg(test)]
@@ -377,6 +537,101 @@ mod tests {
         assert_eq!(bits(bank.vectors()), values.map(f32::to_bits));
     }
 
+    const HALF: MemoryBankConfig = MemoryBankConfig {
+        row_storage: RowStorage::F16,
+    };
+
+    #[test]
+    fn half_rows_are_rounded_once_and_survive_a_checkpoint() {
+        let values = [0.1, -0.3, 1.0, 65_504.0, 6.0e-8, 1.0e-9];
+        let mut bank = MemoryBank::with_config(tensor(&values, 2), HALF).unwrap();
+        assert_eq!((bank.len(), bank.dim(), bank.bytes()), (3, 2, 12));
+        assert_eq!(bank.stored().dtype(), DType::F16);
+        assert_eq!(bank.vectors().dtype(), DType::F32);
+        let rounded = [
+            0.099_975_586,
+            -0.300_048_83,
+            1.0,
+            65_504.0,
+            5.960_464_5e-8,
+            0.0,
+        ];
+        assert_eq!(bits(bank.vectors()), rounded.map(f32::to_bits));
+
+        let data = bank.to_data().unwrap();
+        let device = Device::flex();
+        let restored = MemoryBank::from_data_with_config(data, &device, HALF).unwrap();
+        assert_eq!(restored.config(), HALF);
+        assert_eq!(bits(restored.vectors()), bits(bank.vectors()));
+
+        let handle = bank.vectors();
+        bank.update(&[2, 0], tensor(&[0.5, 0.25, 2.0, 0.7], 2))
+            .unwrap();
+        let updated = [2.0, 0.700_195_3, 1.0, 65_504.0, 0.5, 0.25];
+        assert_eq!(bits(bank.vectors()), updated.map(f32::to_bits));
+        assert_eq!(bits(handle), rounded.map(f32::to_bits));
+        // Rows that are in f16 already are taken as well.
+        bank.update(&[1], tensor(&[3.0, 4.0], 2).cast(DType::F16))
+            .unwrap();
+        assert_eq!(
+            bits(bank.vectors().slice(1..2)),
+            [3.0_f32, 4.0].map(f32::to_bits)
+        );
+        bank.refill(tensor(&values, 2)).unwrap();
+        assert_eq!(bits(bank.vectors()), rounded.map(f32::to_bits));
+    }
+
+    #[test]
+    fn half_refuses_what_would_become_infinite() {
+        let mut bank = MemoryBank::with_config(tensor(&[1.0, 65_519.0], 2), HALF).unwrap();
+        let before = bits(bank.vectors());
+        for bad in [65_520.0, -1e6] {
+            let rows = tensor(&[0.0, bad], 2);
+            let error = bank.update(&[0], rows.clone()).unwrap_err();
+            assert!(
+                matches!(error, QueueError::TooLargeForHalf { row: 0, column: 1, value, .. } if value == bad),
+                "{error}"
+            );
+            assert!(bank.refill(rows.clone()).is_err());
+            assert!(MemoryBank::with_config(rows, HALF).is_err());
+        }
+        assert!(bank.update(&[0], tensor(&[f32::NAN, 0.0], 2)).is_err());
+        assert!(
+            bank.update(&[0], tensor(&[0.0; 2], 2).cast(DType::F64))
+                .is_err()
+        );
+        assert_eq!(bits(bank.vectors()), before);
+        // A bank in f32 keeps all of these.
+        assert!(MemoryBank::new(tensor(&[0.0, 1e6], 2)).is_ok());
+    }
+
+    #[test]
+    fn the_config_reads_and_writes_words() {
+        let config: MemoryBankConfig = serde_json::from_str(r#"{"row_storage":"f16"}"#).unwrap();
+        assert_eq!(config, HALF);
+        let default: MemoryBankConfig = serde_json::from_str("{}").unwrap();
+        assert_eq!(default.row_storage, RowStorage::F32);
+    }
+
+    #[test]
+    fn a_fault_in_a_late_block_is_named_by_its_row() {
+        let dim = 1 << 19; // two rows a block
+        let mut values = vec![0.0; 5 * dim];
+        values[4 * dim + 7] = f32::NAN;
+        let error = MemoryBank::new(tensor(&values, dim)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                QueueError::NotFinite {
+                    row: 4,
+                    column: 7,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+
     #[test]
     fn unusable_banks_are_refused() {
         let device = Device::flex();
@@ -392,6 +647,18 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn half_keeps_its_stated_accuracy(values in prop::collection::vec(-2.0f32..2.0, 1..40), scale in -30i32..15) {
+            let values: Vec<f32> = values.iter().map(|v| v * 2f32.powi(scale)).collect();
+            let bank = MemoryBank::with_config(tensor(&values, 1), HALF).unwrap();
+            let stored: Vec<f32> = bank.vectors().into_data().try_into_vec().unwrap();
+            for (x, y) in values.iter().zip(stored) {
+                let error = (f64::from(*x) - f64::from(y)).abs();
+                let allowed = (f64::from(x.abs()) * 2f64.powi(-11)).max(2f64.powi(-25));
+                prop_assert!(error <= allowed, "{x} {y}");
+            }
+        }
 
         #[test]
         fn equals_a_plain_table(

@@ -56,6 +56,30 @@ pub enum QueueError {
         /// The offending value.
         value: f32,
     },
+    /// A value is too large for a bank that stores its rows in f16.
+    #[error(
+        "{operation}: expected values below 65520 in magnitude for f16 storage, found {value} at row {row}, column {column}"
+    )]
+    TooLargeForHalf {
+        /// The operation that was asked for.
+        operation: &'static str,
+        /// The first offending row.
+        row: usize,
+        /// The first offending column of that row.
+        column: usize,
+        /// The offending value.
+        value: f32,
+    },
+    /// An index over unit vectors was given a row of another length.
+    #[error("{operation}: expected rows of length 1, found length {norm} at row {row}")]
+    NotUnit {
+        /// The operation that was asked for.
+        operation: &'static str,
+        /// The first offending row.
+        row: usize,
+        /// Its Euclidean length.
+        norm: f32,
+    },
     /// A setting lies outside its range.
     #[error("{parameter}: expected {expected}, found {found}")]
     InvalidParameter {
@@ -68,10 +92,10 @@ pub enum QueueError {
     },
     /// More neighbours were asked for than there are samples.
     #[error(
-        "nearest_neighbours: expected k + 1 <= {rows} samples, found k + 1 = {wanted} (k counts without the sample itself)"
+        "nearest neighbours: expected lists of at most {rows} ids, one for each sample, found {wanted} (k + 1 where the sample itself is listed)"
     )]
     TooFewRows {
-        /// k + 1.
+        /// Length of the lists that were asked for: k + 1 where the sample itself is listed, else k.
         wanted: usize,
         /// How many samples there are.
         rows: usize,

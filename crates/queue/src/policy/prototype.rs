@@ -236,7 +236,7 @@ fn check_clusters(clusters: &Clusters<'_>, n: usize, dim: usize) -> Result<()> {
             rows: k,
         });
     }
-    crate::bank::check_finite("refresh: centroids", clusters.centroids, dim)
+    crate::bank::check_finite("refresh: centroids", clusters.centroids, 0, dim)
 }
 
 #[cfg(test)]
