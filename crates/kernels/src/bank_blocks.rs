@@ -13,24 +13,37 @@ use rayon::prelude::*;
 
 use crate::simd_objectives::add;
 
-/// Bank rows per block: its slices of every operand fit the second-level cache together.
-const BLOCK: usize = 256;
+/// Bank rows per block of a large bank: its slices of most operands fit the second-level cache, and
+/// the six columns that the matrix products make at a time leave no rest.
+const BLOCK: usize = 252;
+
+/// Bank rows that are not worth a task of their own.
+const SMALL: usize = 66;
 
 /// Largest number of partial sums in a backward pass.
 const GROUPS: usize = 16;
 
-/// Blocks a partial sum should cover, to make its final addition cheap.
-const BLOCKS_PER_GROUP: usize = 4;
+/// Bank rows a partial sum should cover, to make its final addition cheap.
+const ROWS_PER_GROUP: usize = 1024;
+
+/// Partial sums wanted of a bank too small for that, so that it is not left to one thread.
+const FEWEST: usize = 4;
 
 /// Bank rows per block, the last one excepted.
 pub(crate) fn block_len(rows: usize) -> usize {
-    BLOCK.min(rows).max(1)
+    if rows <= 2 * SMALL {
+        rows.max(1)
+    } else if rows <= 4 * BLOCK {
+        SMALL
+    } else {
+        BLOCK
+    }
 }
 
 /// Consecutive ranges of blocks, one for each partial sum.
 pub(crate) fn groups(rows: usize) -> Vec<Range<usize>> {
     let blocks = rows.div_ceil(block_len(rows));
-    let groups = (blocks / BLOCKS_PER_GROUP).clamp(1, GROUPS);
+    let groups = (rows / ROWS_PER_GROUP).clamp(FEWEST, GROUPS).min(blocks);
     (0..groups)
         .map(|at| at * blocks / groups..(at + 1) * blocks / groups)
         .collect()
@@ -39,22 +52,34 @@ pub(crate) fn groups(rows: usize) -> Vec<Range<usize>> {
 /// Adds `parts` to `total` in order, element by element.
 pub(crate) fn add_parts(total: &mut [f32], parts: &[&[f32]]) {
     const CHUNK: usize = 8 * 1024;
-    total
-        .par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(at, total)| {
-            for part in parts {
-                add(total, &part[at * CHUNK..at * CHUNK + total.len()]);
-            }
-        });
+    let add_to = |(at, total): (usize, &mut [f32])| {
+        for part in parts {
+            add(total, &part[at * CHUNK..at * CHUNK + total.len()]);
+        }
+    };
+    if total.len() <= CHUNK {
+        add_to((0, total));
+    } else {
+        total.par_chunks_mut(CHUNK).enumerate().for_each(add_to);
+    }
 }
 
 /// The transpose of a row-major matrix with `columns` columns, times `scale`.
 pub(crate) fn transposed(x: &[f32], columns: usize, scale: f32) -> Vec<f32> {
+    const PER_TASK: usize = 32;
     let rows = x.len() / columns.max(1);
-    (0..columns)
-        .flat_map(|column| (0..rows).map(move |row| scale * x[row * columns + column]))
-        .collect()
+    let mut out = vec![0.0f32; x.len()];
+    out.par_chunks_mut((rows * PER_TASK).max(1))
+        .enumerate()
+        .for_each(|(task, out)| {
+            for (at, out) in out.chunks_exact_mut(rows).enumerate() {
+                let column = x.iter().skip(task * PER_TASK + at).step_by(columns);
+                for (out, x) in out.iter_mut().zip(column) {
+                    *out = scale * x;
+                }
+            }
+        });
+    out
 }
 
 /// Neighbours of a batch of queries and their weights.
@@ -202,6 +227,7 @@ mod tests {
 
     #[test]
     fn neighbours_by_block_are_the_neighbours_by_query() {
+        // 600 rows are cut into blocks of 66.
         let ids = [300i64, 0, 299, 512, 1, 300];
         let ids = FlexTensor::from_data(TensorData::new(ids.to_vec(), [2, 3]));
         let weights = flex_tensor(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3]);
@@ -213,7 +239,8 @@ mod tests {
             entries.map(|n| (n.query, n.offset, n.weight)).collect()
         };
         assert_eq!(of(0), [(0, 0, 2.0), (1, 1, 5.0)]);
-        assert_eq!(of(1), [(0, 44, 1.0), (0, 43, 3.0), (1, 44, 6.0)]);
-        assert_eq!(of(2), [(1, 0, 4.0)]);
+        assert_eq!(of(4), [(0, 36, 1.0), (0, 35, 3.0), (1, 36, 6.0)]);
+        assert_eq!(of(7), [(1, 50, 4.0)]);
+        assert!(of(1).is_empty() && of(9).is_empty());
     }
 }

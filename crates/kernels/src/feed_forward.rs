@@ -242,7 +242,9 @@ mod fused {
                     };
                     prep.finish(state, y)
                 }
-                OpsKind::UnTracked(prep) => prep.finish(B::fused_feed_forward(x, w1, b1, w2, recompute)),
+                OpsKind::UnTracked(prep) => {
+                    prep.finish(B::fused_feed_forward(x, w1, b1, w2, recompute))
+                }
             }
         }
     }

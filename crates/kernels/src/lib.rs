@@ -8,8 +8,8 @@
 //! * [`gelu()`]: the exact (erf) GELU as one operation, forward and backward.
 //! * [`linear()`], [`self_attention()`], [`feed_forward()`], [`residual_layer_norm()`],
 //!   [`embedding_layer_norm()`]: the parts of a transformer layer, over packed [`Sequences`].
-//! * [`gaussian_star()`], [`bank_cross_entropy()`], [`cross_entropy()`]: the objectives, without
-//!   intermediate matrices.
+//! * [`gaussian_star()`], [`bank_cross_entropy()`], [`cross_entropy()`], [`normalize_rows()`]: the
+//!   objectives, without intermediate matrices.
 //! * [`adamw`]: one pass of AdamW over a parameter, in place where the backend allows it.
 //! * [`lerp()`]: the exponential moving average update, in place where the backend allows it.
 //! * [`square_sum()`]: the building block of gradient norms, without a temporary.
@@ -31,6 +31,7 @@ pub mod gaussian_star;
 pub mod gelu;
 pub mod lerp;
 pub mod linear;
+pub mod normalize_rows;
 pub mod residual_layer_norm;
 pub mod self_attention;
 pub mod sequence_mean;
@@ -63,6 +64,7 @@ pub use gaussian_star::{GaussianStar, StarSettings, gaussian_star};
 pub use gelu::gelu;
 pub use lerp::lerp;
 pub use linear::{linear, project};
+pub use normalize_rows::normalize_rows;
 pub use residual_layer_norm::{LayerNormParams, residual_layer_norm};
 pub use self_attention::{Affine, AttentionMaps, AttentionSettings, self_attention};
 pub use sequence_mean::sequence_mean;

@@ -613,10 +613,15 @@ mod tests {
             .map(|d| Tensor::from_data(d, &device))
             .collect();
         t[1] = t[1].clone() * f32::NAN;
-        let y: Vec<f32> = self_attention(t[0].clone(), maps(&t), &Sequences::new(&[4]), settings(2, 0.0))
-            .into_data()
-            .try_to_vec()
-            .unwrap();
+        let y: Vec<f32> = self_attention(
+            t[0].clone(),
+            maps(&t),
+            &Sequences::new(&[4]),
+            settings(2, 0.0),
+        )
+        .into_data()
+        .try_to_vec()
+        .unwrap();
         assert!(y.iter().all(|y| y.is_nan()));
     }
 
@@ -630,10 +635,15 @@ mod tests {
                 .map(|d| Tensor::from_data(d, &device))
                 .collect();
             t[0] = t[0].clone().slice([skip..skip + rows, 0..12]);
-            self_attention(t[0].clone(), maps(&t), &Sequences::new(lengths), settings(3, 0.0))
-                .into_data()
-                .try_to_vec()
-                .unwrap()
+            self_attention(
+                t[0].clone(),
+                maps(&t),
+                &Sequences::new(lengths),
+                settings(3, 0.0),
+            )
+            .into_data()
+            .try_to_vec()
+            .unwrap()
         };
         let together = run(&[13, 27], 0);
         let alone = run(&[27], 13);

@@ -540,6 +540,70 @@ multiversioned! {
 }
 
 #[inline(always)]
+fn normalize_rows_body<const FUSED: bool>(
+    x: &[f32],
+    smallest_square: f32,
+    norms: &mut [f32],
+    y: &mut [f32],
+) {
+    let width = x.len() / norms.len();
+    let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
+    for ((x, y), norm) in rows.zip(norms) {
+        let square = lane_sum(x, x, |x, _| x * x);
+        // An infinite norm makes value and gradient of a row without direction exactly 0.
+        *norm = if square <= smallest_square {
+            f32::INFINITY
+        } else {
+            square.sqrt()
+        };
+        for (x, y) in x.iter().zip(y) {
+            *y = x / *norm;
+        }
+    }
+}
+
+multiversioned! {
+    /// `y = x / norms`, row by row, with the Euclidean norm or, where its square is not above
+    /// `smallest_square`, infinity.
+    pub(crate) fn normalize_rows / normalize_rows_body(
+        x: &[f32],
+        smallest_square: f32,
+        norms: &mut [f32],
+        y: &mut [f32],
+    )
+}
+
+#[inline(always)]
+fn normalize_rows_backward_body<const FUSED: bool>(
+    y: &[f32],
+    norms: &[f32],
+    grad: &[f32],
+    grad_x: &mut [f32],
+) {
+    let width = y.len() / norms.len();
+    let rows = y
+        .chunks_exact(width)
+        .zip(grad.chunks_exact(width))
+        .zip(grad_x.chunks_exact_mut(width));
+    for (((y, grad), grad_x), norm) in rows.zip(norms) {
+        let along = lane_sum(y, grad, |y, grad| y * grad);
+        for ((y, grad), grad_x) in y.iter().zip(grad).zip(grad_x) {
+            *grad_x = fma::<FUSED>(-along, *y, *grad) / norm;
+        }
+    }
+}
+
+multiversioned! {
+    /// `grad_x = (grad - (grad . y) y) / norms`, row by row.
+    pub(crate) fn normalize_rows_backward / normalize_rows_backward_body(
+        y: &[f32],
+        norms: &[f32],
+        grad: &[f32],
+        grad_x: &mut [f32],
+    )
+}
+
+#[inline(always)]
 fn softmax_gradient_body<const FUSED: bool>(x: &[f32], log_sum: f32, scale: f32, grad: &mut [f32]) {
     for (x, grad) in x.iter().zip(grad) {
         *grad = scale * exp::<FUSED>(x - log_sum);

@@ -87,7 +87,8 @@ const OP: &str = "coarse_cross_entropy";
 /// `ln sum_c exp(z_ic) - z_{i, y_i}`, `[batch]`, for labels known to be below the number of classes;
 /// 0 with gradient 0 where the label is negative.
 pub(crate) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-    kernels::cross_entropy(logits, labels).unwrap_or_else(|(logits, labels)| {
+    kernels::cross_entropy(logits, labels).unwrap_or_else(|inputs| {
+        let (logits, labels) = *inputs;
         let left_out = labels.clone().lower_scalar(0);
         composed(logits, labels.clamp_min(0)).mask_fill(left_out, 0.0)
     })

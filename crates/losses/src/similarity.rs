@@ -62,6 +62,11 @@ impl InputNormalization {
 /// assert_eq!(y.as_slice::<f32>(), Ok(&[0.6, 0.8, 0.0, 0.0][..]));
 /// ```
 pub fn l2_normalize(x: Tensor<2>, eps: f64) -> Tensor<2> {
+    kernels::normalize_rows(x, eps).unwrap_or_else(|x| composed_l2_normalize(*x, eps))
+}
+
+/// [`l2_normalize`] from plain operations.
+fn composed_l2_normalize(x: Tensor<2>, eps: f64) -> Tensor<2> {
     let squared = x.clone().square().sum_dim(1); // [batch, 1]
     let flat = squared.clone().lower_equal_scalar(eps * eps);
     // Replacing the norm of a flat row by infinity makes value and gradient exactly zero.
@@ -139,6 +144,40 @@ mod tests {
     fn not_a_number_stays_visible() {
         let x = Tensor::<2>::from_floats([[f32::NAN, 1.0]], &Device::flex());
         assert!(values(l2_normalize(x, NORM_EPS)).iter().all(|v| v.is_nan()));
+    }
+
+    /// The operation with its own backward pass against the composition of plain operations.
+    #[test]
+    fn fused_and_composed_forms_agree_in_value_and_gradient() {
+        let device = Device::flex().autodiff();
+        for (rows, columns) in [(1, 1), (3, 17), (64, 384), (300, 129)] {
+            let mut data: Vec<f32> = (0..rows * columns)
+                .map(|i| (0.9 * i as f32).sin() * (1.0 + (i / columns) as f32))
+                .collect();
+            // One row without direction.
+            if rows > 1 {
+                data[columns..2 * columns].fill(0.0);
+            }
+            let data = burn::tensor::TensorData::new(data, [rows, columns]);
+            let x = Tensor::<2>::from_data(data, &device).require_grad();
+            let evaluate = |y: Tensor<2>| {
+                let weight = y.clone().detach().add_scalar(0.7).square();
+                let grads = (y.clone() * weight).sum().backward();
+                [values(y), values(x.grad(&grads).unwrap())]
+            };
+            let fused = evaluate(kernels::normalize_rows(x.clone(), NORM_EPS).unwrap());
+            let composed = evaluate(composed_l2_normalize(x.clone(), NORM_EPS));
+            for (fused, composed) in fused.iter().zip(&composed) {
+                let largest = composed.iter().fold(0f32, |most, v| most.max(v.abs()));
+                for (fused, composed) in fused.iter().zip(composed) {
+                    let difference = (fused - composed).abs();
+                    assert!(
+                        difference <= 1e-5 * largest + 1e-6,
+                        "{rows} x {columns}: {fused} against {composed}"
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -124,7 +124,12 @@ impl EncoderLayer {
     pub fn forward(&self, x: Tensor<2>, batch: &TokenBatch) -> Tensor<2> {
         let a = self.attention.forward(x, batch);
         let output = self.output.affine();
-        let y = feed_forward(a.clone(), self.intermediate.affine(), output.weight, self.attention.recompute);
+        let y = feed_forward(
+            a.clone(),
+            self.intermediate.affine(),
+            output.weight,
+            self.attention.recompute,
+        );
         residual_layer_norm(a, y, output.bias, self.layer_norm.params(), self.dropout)
     }
 }
