@@ -16,7 +16,7 @@ pub fn line(what: &str, ms: f64, more: Value) {
     println!("{}", value(what, ms, training::peak_rss_mb(), more));
 }
 
-/// The object [`line`] prints, for a peak that was read elsewhere.
+/// The object [`line()`] prints, for a peak that was read elsewhere.
 ///
 /// ```
 /// let line = benches::value("step", 2.0, Some(10.0), serde_json::json!({"runs": 3}));
