@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `search` finds the 121 nearest of `ROWS` vectors for 1,024 queries, `lists` for every row; both are
-//! exact. `approximate` builds an index on all threads and answers the same queries with it; `recall` is
+//! exact. `approximate` (feature `hnsw`) builds an index on all threads and answers the same queries with it; `recall` is
 //! the share of the exact lists it found for the first 128. `star` and `down` are one objective, forward and backward, of 64 queries over the bank.
 //! Vectors have 384 dimensions and lie around 256 random centres. One JSON line a run; run each size
 //! in its own process, as the peak is that of the process. `benches/peers/scaling.py` runs all sizes
@@ -21,7 +21,9 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Element, Tensor, TensorData, f16};
 use losses::{BankInfoNceConfig, NeighbourTargets, StarConfig};
-use queue::{HnswIndex, HnswParams, NeighbourParams, nearest_neighbours, nearest_rows};
+#[cfg(feature = "hnsw")]
+use queue::{HnswIndex, HnswParams};
+use queue::{NeighbourParams, nearest_neighbours, nearest_rows};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -31,6 +33,7 @@ const DIM: usize = 384;
 const CENTRES: usize = 256;
 const QUERIES: usize = 1024;
 /// Queries the recall of an index is measured on.
+#[cfg(feature = "hnsw")]
 const PROBES: usize = 128;
 const BATCH: usize = 64;
 const TOPK: usize = 120;
@@ -72,6 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 Ok(())
             })
         }
+        #[cfg(feature = "hnsw")]
         "approximate" => {
             let queries = vectors(QUERIES, 2, half, &device);
             let params = HnswParams {
