@@ -22,6 +22,7 @@ use clustering::{KMeansParams, TsneInit, TsneParams};
 use ndarray::Array2;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::json;
 
 const USAGE: &str = "usage: clustering_step mixture DATA ROWS DIM GROUPS [SEED] [NOISE]
        clustering_step kmeans DATA DIM K [RUNS] [SEED]
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let ms = began.elapsed().as_secs_f64() * 1e3;
                 let (n, dim) = points.dim();
                 let what = format!("kmeans {n}x{dim} K{k} n_init20");
-                report(&what, ms, model.inertia, seed + run)?;
+                report(&what, ms, model.inertia, seed + run);
             }
             Ok(())
         }
@@ -70,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let map = params.fit(points.view())?;
                 let ms = began.elapsed().as_secs_f64() * 1e3;
                 let (n, dim) = points.dim();
-                report(&format!("tsne {n}x{dim}"), ms, map.kl, seed + run)?;
+                report(&format!("tsne {n}x{dim}"), ms, map.kl, seed + run);
                 if let Some(out) = rest.get(2) {
                     write(out, &map.embedding)?;
                 }
@@ -132,18 +133,6 @@ fn write(path: &str, points: &Array2<f32>) -> Result<(), Box<dyn Error>> {
     Ok(std::fs::write(path, bytes).map_err(|error| format!("{path}: {error}"))?)
 }
 
-fn report(what: &str, ms: f64, quality: f64, seed: u64) -> Result<(), Box<dyn Error>> {
-    println!(
-        r#"{{"what":"{what}","side":"ours","ms":{ms:.3},"quality":{quality},"peak_rss_mb":{:.1},"seed":{seed}}}"#,
-        peak_rss_mb()?
-    );
-    Ok(())
-}
-
-/// Peak resident memory of this process; 0 where the system does not tell.
-fn peak_rss_mb() -> Result<f64, Box<dyn Error>> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.map_or(Ok(0.0), str::parse::<f64>)? / 1024.0)
+fn report(what: &str, ms: f64, quality: f64, seed: u64) {
+    benches::line(what, ms, json!({"quality": quality, "seed": seed}));
 }

@@ -11,6 +11,8 @@
 use std::error::Error;
 use std::time::Instant;
 
+use serde_json::json;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let mut number = |default: u64| args.next().map_or(Ok(default), |text| text.parse::<u64>());
@@ -26,10 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let began = Instant::now();
             let rho = metrics::spearman(x, y)?;
             let ms = began.elapsed().as_secs_f64() * 1e3;
-            println!(
-                r#"{{"what":"spearman {pairs} pairs {what}","side":"ours","ms":{ms:.3},"quality":{rho},"peak_rss_mb":{:.1}}}"#,
-                peak_rss_mb()?
-            );
+            let what = format!("spearman {pairs} pairs {what}");
+            benches::line(&what, ms, json!({"quality": rho}));
         }
     }
     Ok(())
@@ -42,12 +42,4 @@ fn draw(seed: u64, series: u64, index: u64) -> f64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// Peak resident memory of this process; 0 where the system does not tell.
-fn peak_rss_mb() -> Result<f64, Box<dyn Error>> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next());
-    Ok(kib.map_or(Ok(0.0), str::parse::<f64>)? / 1024.0)
 }

@@ -7,10 +7,11 @@
 use std::ops::Range;
 
 use burn::backend::TensorMetadata;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use crate::cpu::size;
 use crate::simd_objectives::add;
 
 /// Bank rows per block of a large bank: its slices of most operands fit the second-level cache, and
@@ -187,11 +188,6 @@ impl Neighbours {
     }
 }
 
-/// Whether a tensor is f32 on flex.
-pub(crate) fn is_flex_f32<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && x.device() == Device::flex()
-}
-
 /// The elements of a tensor of 32 or 64 bit integers, in row-major order.
 pub(crate) fn integers(x: &FlexTensor) -> Vec<i64> {
     let x = x.to_contiguous();
@@ -201,19 +197,11 @@ pub(crate) fn integers(x: &FlexTensor) -> Vec<i64> {
     }
 }
 
-/// Size of dimension `at`.
-pub(crate) fn size(x: &FlexTensor, at: usize) -> usize {
-    x.shape().as_slice()[at]
-}
-
-/// Wraps values as a tensor, without a copy.
-pub(crate) fn flex_tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::tensor;
+    use burn::tensor::TensorData;
 
     #[test]
     fn groups_cover_all_blocks_in_order() {
@@ -230,7 +218,7 @@ mod tests {
         // 600 rows are cut into blocks of 66.
         let ids = [300i64, 0, 299, 512, 1, 300];
         let ids = FlexTensor::from_data(TensorData::new(ids.to_vec(), [2, 3]));
-        let weights = flex_tensor(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3]);
+        let weights = tensor(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [2, 3]);
         let neighbours = Neighbours::new(&ids, &weights, 600);
         assert_eq!((neighbours.total(0), neighbours.total(1)), (6.0, 15.0));
         let by_block = neighbours.by_block(600);

@@ -64,17 +64,16 @@ mod fused {
     use rayon::prelude::*;
 
     use super::BankCrossEntropy;
-    use crate::bank_blocks::{
-        Neighbours, add_parts, block_len, flex_tensor, groups, is_flex_f32, size, transposed,
-    };
-    use crate::simd_objectives::{
-        Partial, Partials, View, new_product, product, score_gradient, score_partials,
-    };
+    use crate::bank_blocks::{Neighbours, add_parts, block_len, groups, transposed};
+    use crate::cpu::matmul::{Matrix, serial_matmul, serial_matmul_into};
+    use crate::cpu::{size, tensor};
+    use crate::fused::on_flex;
+    use crate::simd_objectives::{Partial, Partials, score_gradient, score_partials};
 
     pub(super) fn applies(inputs: &BankCrossEntropy) -> bool {
-        is_flex_f32(&inputs.queries)
-            && is_flex_f32(&inputs.bank)
-            && is_flex_f32(&inputs.weights)
+        on_flex(&inputs.queries)
+            && on_flex(&inputs.bank)
+            && on_flex(&inputs.weights)
             && !inputs.weights.is_tracked()
             && matches!(inputs.ids.dtype(), DType::I64 | DType::I32)
     }
@@ -232,8 +231,8 @@ mod fused {
             .par_chunks(block * dim)
             .map(|h| {
                 let length = h.len() / dim;
-                let h = View::new(h, length, dim);
-                let z = new_product(h, View::new(&q, dim, batch), 1.0);
+                let h = Matrix::dense(h, length, dim);
+                let z = serial_matmul(h, Matrix::dense(&q, dim, batch));
                 let mut partials = Partials::new(batch);
                 score_partials(&z, partials.all());
                 (z, partials)
@@ -260,7 +259,7 @@ mod fused {
             neighbours,
             scale,
         };
-        (flex_tensor(losses, [batch]), saved)
+        (tensor(losses, [batch]), saved)
     }
 
     fn backward(saved: &Saved, grad: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
@@ -294,17 +293,17 @@ mod fused {
                         let place = neighbour.offset as usize * batch + i;
                         grad_z[place] -= grad[i] * neighbour.weight;
                     }
-                    let grad_z = View::new(&grad_z, length, batch);
+                    let grad_z = Matrix::dense(&grad_z, length, batch);
                     if want_queries {
                         let h = &h[at * block_len(rows) * dim..];
-                        let h = View::new(h, length, dim);
-                        product(&mut sum, grad_z.t(), h, saved.scale, true);
+                        let h = Matrix::dense(h, length, dim);
+                        serial_matmul_into(&mut sum, grad_z.t(), h, saved.scale, true);
                     }
                     if want_bank {
                         let start = grad_bank.len();
                         grad_bank.resize(start + length * dim, 0.0);
-                        let q = View::new(q, batch, dim);
-                        product(&mut grad_bank[start..], grad_z, q, saved.scale, false);
+                        let q = Matrix::dense(q, batch, dim);
+                        serial_matmul_into(&mut grad_bank[start..], grad_z, q, saved.scale, false);
                     }
                 }
                 (sum, grad_bank)
@@ -314,11 +313,11 @@ mod fused {
             let mut sum = vec![0.0f32; batch * dim];
             let parts: Vec<&[f32]> = parts.iter().map(|(part, _)| part.as_slice()).collect();
             add_parts(&mut sum, &parts);
-            flex_tensor(sum, [batch, dim])
+            tensor(sum, [batch, dim])
         });
         let grad_bank = want_bank.then(|| {
             let parts: Vec<&[f32]> = parts.iter().map(|(_, part)| part.as_slice()).collect();
-            flex_tensor(parts.concat(), [rows, dim])
+            tensor(parts.concat(), [rows, dim])
         });
         [grad_queries, grad_bank]
     }

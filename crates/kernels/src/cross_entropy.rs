@@ -45,14 +45,16 @@ mod fused {
     use burn_flex::FlexTensor;
     use rayon::prelude::*;
 
-    use crate::bank_blocks::{flex_tensor, integers, is_flex_f32, size};
+    use crate::bank_blocks::integers;
+    use crate::cpu::{size, tensor};
+    use crate::fused::on_flex;
     use crate::simd_objectives::{Partial, partial_log_sum_exp, softmax_gradient};
 
     /// Logits per task, 64 KiB of them.
     const CHUNK: usize = 16 * 1024;
 
     pub(super) fn applies(logits: &Tensor<2>, labels: &Tensor<1, Int>) -> bool {
-        is_flex_f32(logits) && matches!(labels.dtype(), DType::I64 | DType::I32)
+        on_flex(logits) && matches!(labels.dtype(), DType::I64 | DType::I32)
     }
 
     pub(super) fn run(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
@@ -192,7 +194,7 @@ mod fused {
             labels,
             log_sums,
         };
-        (flex_tensor(losses, [batch]), saved)
+        (tensor(losses, [batch]), saved)
     }
 
     fn backward(saved: &Saved, grad: &FlexTensor) -> FlexTensor {
@@ -218,6 +220,6 @@ mod fused {
             let chunks = out.par_chunks_mut(rows * classes).enumerate();
             chunks.for_each(|(at, out)| fill(at * rows, out));
         }
-        flex_tensor(out, [batch, classes])
+        tensor(out, [batch, classes])
     }
 }

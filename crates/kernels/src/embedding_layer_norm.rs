@@ -8,7 +8,7 @@
 
 use burn::tensor::{Int, Tensor, module};
 
-use crate::fused::{composed_dropout, effective_rate};
+use crate::dropout::{composed_dropout, effective_rate};
 use crate::residual_layer_norm::LayerNormParams;
 
 /// Embedding tables, each with `hidden` columns.

@@ -16,12 +16,8 @@ pub(crate) fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
     }
 }
 
-/// Dropout rate that applies to a tensor: training happens on autodiff devices only.
-pub(crate) fn effective_rate<const D: usize>(x: &Tensor<D>, rate: f64) -> f64 {
-    if x.is_autodiff() { rate } else { 0.0 }
-}
-
 /// A seed for one operation, drawn from the device's generator, which `Device::seed` sets.
+#[cfg(feature = "flex")]
 pub(crate) fn draw_seed(device: &Device) -> u64 {
     let words = Tensor::<1, Int>::random(
         [2],
@@ -34,19 +30,8 @@ pub(crate) fn draw_seed(device: &Device) -> u64 {
         .fold(0u64, |seed, word| (seed << 31) ^ word as u64)
 }
 
-/// Inverted dropout from plain operations: reference and fallback.
-pub(crate) fn composed_dropout<const D: usize>(x: Tensor<D>, rate: f64) -> Tensor<D> {
-    if rate == 0.0 {
-        return x;
-    }
-    let keep = 1.0 - rate;
-    let mask = x
-        .random_like(Distribution::Bernoulli(keep))
-        .mul_scalar(1.0 / keep);
-    x * mask
-}
-
 /// Whether the device was made with `gradient_checkpointing()`.
+#[cfg(feature = "flex")]
 pub(crate) fn recomputes<C: CheckpointStrategy>() -> bool {
     TypeId::of::<C>() == TypeId::of::<BalancedCheckpointing>()
 }

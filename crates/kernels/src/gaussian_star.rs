@@ -94,26 +94,27 @@ mod fused {
     use rayon::prelude::*;
 
     use super::{GaussianStar, StarSettings};
-    use crate::bank_blocks::{
-        Neighbours, add_parts, block_len, flex_tensor, groups, is_flex_f32, size, transposed,
-    };
+    use crate::bank_blocks::{Neighbours, add_parts, block_len, groups, transposed};
+    use crate::cpu::matmul::{Matrix, serial_matmul, serial_matmul_into};
+    use crate::cpu::{size, tensor};
+    use crate::fused::on_flex;
     use crate::simd_objectives::{
-        Partial, Partials, Side, StarRows, StarScales, View, column_sums, gaussian_constants,
-        gaussian_features, gaussian_features_backward, gaussians, new_product, product, relu,
-        row_sums, star_gradient, star_partials,
+        Partial, Partials, Side, StarRows, StarScales, column_sums, gaussian_constants,
+        gaussian_features, gaussian_features_backward, gaussians, relu, row_sums, star_gradient,
+        star_partials,
     };
 
     pub(super) fn applies(inputs: &GaussianStar) -> bool {
         let constant = !inputs.bank.is_tracked() && !inputs.weights.is_tracked();
         constant
-            && is_flex_f32(&inputs.queries)
-            && is_flex_f32(&inputs.bank)
-            && is_flex_f32(&inputs.weights)
-            && is_flex_f32(&inputs.mu_weight)
-            && is_flex_f32(&inputs.var_weight)
-            && is_flex_f32(&inputs.mu_bias)
-            && is_flex_f32(&inputs.var_bias)
-            && is_flex_f32(&inputs.ln_base)
+            && on_flex(&inputs.queries)
+            && on_flex(&inputs.bank)
+            && on_flex(&inputs.weights)
+            && on_flex(&inputs.mu_weight)
+            && on_flex(&inputs.var_weight)
+            && on_flex(&inputs.mu_bias)
+            && on_flex(&inputs.var_bias)
+            && on_flex(&inputs.ln_base)
             && matches!(inputs.ids.dtype(), DType::I64 | DType::I32)
     }
 
@@ -328,8 +329,8 @@ mod fused {
         positive.resize(x.len(), 0.0);
         relu(x, positive);
         let (rows, width) = (x.len() / hidden, weight.len() / hidden);
-        let positive = View::new(positive, rows, hidden);
-        new_product(positive, View::new(weight, hidden, width), 1.0)
+        let positive = Matrix::dense(positive, rows, hidden);
+        serial_matmul(positive, Matrix::dense(weight, hidden, width))
     }
 
     fn forward(
@@ -402,10 +403,10 @@ mod fused {
                     gaussians(&mut block.gaussians, &offsets, floor);
                     gaussian_features(Side::Bank, dim, &block.gaussians, y);
                     gaussian_constants(dim, &block.gaussians, constants);
-                    let y = View::new(y, length, 4 * dim);
-                    block.divergences = new_product(y, View::new(&x, 4 * dim, batch), 1.0);
-                    let h = View::new(h, length, hidden);
-                    block.scores = new_product(h, View::new(&q, hidden, batch), 1.0);
+                    let y = Matrix::dense(y, length, 4 * dim);
+                    block.divergences = serial_matmul(y, Matrix::dense(&x, 4 * dim, batch));
+                    let h = Matrix::dense(h, length, hidden);
+                    block.scores = serial_matmul(h, Matrix::dense(&q, hidden, batch));
                     let [mut kl, mut contrast] = [Partials::new(batch), Partials::new(batch)];
                     star_partials(
                         &mut block.divergences,
@@ -454,7 +455,7 @@ mod fused {
             bank,
             shared: Arc::new(shared),
         };
-        (flex_tensor(terms, [2, batch]), saved)
+        (tensor(terms, [2, batch]), saved)
     }
 
     /// Sums over a group of blocks.
@@ -589,24 +590,24 @@ mod fused {
             column_sums(grad_d, batch, &mut sums.constants);
             grad_constants.resize(length, 0.0);
             row_sums(grad_d, batch, grad_constants);
-            let grad_d = View::new(grad_d, length, batch);
-            let grad_z = View::new(grad_z, length, batch);
+            let grad_d = Matrix::dense(grad_d, length, batch);
+            let grad_z = Matrix::dense(grad_z, length, batch);
 
             features.resize(length * 4 * dim, 0.0);
             gaussian_features(Side::Bank, dim, gaussians, features);
-            let y = View::new(features, length, 4 * dim);
-            product(&mut sums.features, grad_d.t(), y, 1.0, true);
-            let h_view = View::new(h, length, hidden);
+            let y = Matrix::dense(features, length, 4 * dim);
+            serial_matmul_into(&mut sums.features, grad_d.t(), y, 1.0, true);
+            let h_view = Matrix::dense(h, length, hidden);
             let scale = scales.inverse_temperature;
-            product(&mut sums.queries, grad_z.t(), h_view, scale, true);
+            serial_matmul_into(&mut sums.queries, grad_z.t(), h_view, scale, true);
             if !bank_head_grad {
                 return;
             }
             grad_features.resize(length * 4 * dim, 0.0);
-            product(
+            serial_matmul_into(
                 grad_features,
                 grad_d,
-                View::new(&x, batch, 4 * dim),
+                Matrix::dense(&x, batch, 4 * dim),
                 1.0,
                 false,
             );
@@ -623,9 +624,9 @@ mod fused {
             column_sums(grad_heads, 2 * dim, &mut sums.bias);
             positive.resize(h.len(), 0.0);
             relu(h, positive);
-            let positive = View::new(positive, length, hidden);
-            let grad_heads = View::new(grad_heads, length, 2 * dim).t();
-            product(&mut sums.weight, grad_heads, positive, 1.0, true);
+            let positive = Matrix::dense(positive, length, hidden);
+            let grad_heads = Matrix::dense(grad_heads, length, 2 * dim).t();
+            serial_matmul_into(&mut sums.weight, grad_heads, positive, 1.0, true);
         };
         let parts: Vec<Sums> = groups(rows)
             .into_par_iter()
@@ -650,17 +651,17 @@ mod fused {
             &sums.constants,
             &mut grad_heads,
         );
-        let grad_heads_view = View::new(&grad_heads, batch, 2 * dim);
+        let grad_heads_view = Matrix::dense(&grad_heads, batch, 2 * dim);
         let mut through = vec![0.0f32; batch * hidden];
-        let weight = View::new(weight, hidden, 2 * dim);
-        product(&mut through, grad_heads_view, weight.t(), 1.0, false);
+        let weight = Matrix::dense(weight, hidden, 2 * dim);
+        serial_matmul_into(&mut through, grad_heads_view, weight.t(), 1.0, false);
         for ((sum, through), q) in sums.queries.iter_mut().zip(&through).zip(q) {
             if *q > 0.0 {
                 *sum += through;
             }
         }
-        let grad_queries = flex_tensor(sums.queries, [batch, hidden]);
-        let grad_base = flex_tensor(vec![sums.ln_base as f32], [1]);
+        let grad_queries = tensor(sums.queries, [batch, hidden]);
+        let grad_base = tensor(vec![sums.ln_base as f32], [1]);
         if !head_grad {
             return [Some(grad_queries), None, None, None, None, Some(grad_base)];
         }
@@ -668,8 +669,8 @@ mod fused {
         sums.bias.resize(2 * dim, 0.0);
         let mut positive = vec![0.0f32; batch * hidden];
         relu(q, &mut positive);
-        let positive = View::new(&positive, batch, hidden);
-        product(&mut sums.weight, grad_heads_view.t(), positive, 1.0, true);
+        let positive = Matrix::dense(&positive, batch, hidden);
+        serial_matmul_into(&mut sums.weight, grad_heads_view.t(), positive, 1.0, true);
         column_sums(&grad_heads, 2 * dim, &mut sums.bias);
         let (mu_weight, var_weight) = sums.weight.split_at(dim * hidden);
         let [mu_weight, var_weight] =
@@ -677,10 +678,10 @@ mod fused {
         let (mu_bias, var_bias) = sums.bias.split_at(dim);
         [
             Some(grad_queries),
-            Some(flex_tensor(mu_weight, [hidden, dim])),
-            Some(flex_tensor(mu_bias.to_vec(), [dim])),
-            Some(flex_tensor(var_weight, [hidden, dim])),
-            Some(flex_tensor(var_bias.to_vec(), [dim])),
+            Some(tensor(mu_weight, [hidden, dim])),
+            Some(tensor(mu_bias.to_vec(), [dim])),
+            Some(tensor(var_weight, [hidden, dim])),
+            Some(tensor(var_bias.to_vec(), [dim])),
             Some(grad_base),
         ]
     }

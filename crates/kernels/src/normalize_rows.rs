@@ -17,7 +17,7 @@ use burn::tensor::Tensor;
 /// operations.
 pub fn normalize_rows(x: Tensor<2>, eps: f64) -> Result<Tensor<2>, Box<Tensor<2>>> {
     #[cfg(feature = "flex")]
-    if crate::bank_blocks::is_flex_f32(&x) && !x.dims().contains(&0) {
+    if crate::fused::on_flex(&x) && !x.dims().contains(&0) {
         return Ok(fused::run(x, eps));
     }
     let _ = eps;
@@ -35,7 +35,7 @@ mod fused {
     use burn_flex::FlexTensor;
     use rayon::prelude::*;
 
-    use crate::bank_blocks::{flex_tensor, size};
+    use crate::cpu::{size, tensor};
     use crate::simd_objectives;
 
     /// Elements per task.
@@ -134,7 +134,7 @@ mod fused {
                     simd_objectives::normalize_rows(x, smallest, norms, y);
                 });
         }
-        (flex_tensor(y, [rows, width]), norms)
+        (tensor(y, [rows, width]), norms)
     }
 
     fn backward(y: &FlexTensor, norms: &[f32], grad: &FlexTensor) -> FlexTensor {
@@ -155,6 +155,6 @@ mod fused {
                     simd_objectives::normalize_rows_backward(y, norms, grad, grad_x);
                 });
         }
-        flex_tensor(grad_x, [rows, width])
+        tensor(grad_x, [rows, width])
     }
 }

@@ -11,7 +11,7 @@
 
 use burn::tensor::{Tensor, module};
 
-use crate::fused::{composed_dropout, effective_rate};
+use crate::dropout::{composed_dropout, effective_rate};
 
 /// Scale, shift and epsilon of a layer norm.
 #[derive(Clone, Debug)]

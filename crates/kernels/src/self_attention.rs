@@ -12,7 +12,7 @@
 
 use burn::tensor::{Tensor, activation};
 
-use crate::fused::{composed_dropout, effective_rate};
+use crate::dropout::{composed_dropout, effective_rate};
 use crate::linear::linear;
 use crate::sequences::Sequences;
 

@@ -86,10 +86,18 @@ pub(crate) fn fma<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// exp(u) for u <= 0, relative error below 2e-7; values under the smallest normal number give it.
 #[inline(always)]
 pub(crate) fn exp_nonpositive<const FUSED: bool>(u: f32) -> f32 {
+    exp_normal::<FUSED>(u.max(SMALLEST))
+}
+
+/// Smallest argument whose exponential is a normal number.
+pub(crate) const SMALLEST: f32 = -87.3;
+
+/// exp(u) for [`SMALLEST`] <= u <= 0, relative error below 2e-7; `NaN` for `NaN`.
+#[inline(always)]
+pub(crate) fn exp_normal<const FUSED: bool>(u: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let u = u.max(-87.3);
     let shifted = fma::<FUSED>(u, core::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
     let r = fma::<FUSED>(n, -LN2_LOW, fma::<FUSED>(n, -LN2_HIGH, u));

@@ -1,39 +1,19 @@
-//! Slice kernels of the training objectives: Gaussian features, log-sum-exp, softmax gradients, and
-//! a matrix product on the calling thread.
+//! Slice kernels of the training objectives: Gaussian features, log-sum-exp, softmax gradients.
 //!
 //! Sums run over 16 lanes that are added in order, so a result depends on the data alone. `NaN` is
 //! never lost: every comparison is written so that it falls through to the value itself.
 #![allow(unsafe_code)]
 
-use crate::simd::{Level, fma, level, multiversioned};
+use crate::simd::{Level, SMALLEST, exp_normal, fma, level, multiversioned};
 
 const LANES: usize = 16;
-
-/// Smallest argument whose exponential is a normal number.
-const SMALLEST: f32 = -87.3;
 
 /// exp(u) for u <= 0 (a rounding error above 0 is fine), relative error below 2e-7; 0 where the
 /// result would not be a normal number, `NaN` for `NaN`.
 #[inline(always)]
 fn exp<const FUSED: bool>(u: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-    const LN2_HIGH: f32 = 0.693_359_4;
-    const LN2_LOW: f32 = -2.121_944_4e-4;
     let tiny = u < SMALLEST;
-    let u = if tiny { SMALLEST } else { u };
-    let shifted = fma::<FUSED>(u, core::f32::consts::LOG2_E, MAGIC);
-    let n = shifted - MAGIC;
-    let r = fma::<FUSED>(n, -LN2_LOW, fma::<FUSED>(n, -LN2_HIGH, u));
-    // Minimax fit of exp on [-ln 2 / 2, ln 2 / 2], relative error 2e-9 before rounding.
-    let mut p = 0.001_383_684_4;
-    p = fma::<FUSED>(p, r, 0.008_374_816);
-    p = fma::<FUSED>(p, r, 0.041_668_225);
-    p = fma::<FUSED>(p, r, 0.166_664_2);
-    p = fma::<FUSED>(p, r, 0.499_999_9);
-    p = fma::<FUSED>(p, r, 1.0);
-    p = fma::<FUSED>(p, r, 1.0);
-    let exponent = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
-    let value = p * f32::from_bits((exponent.wrapping_add(127) as u32) << 23);
+    let value = exp_normal::<FUSED>(if tiny { SMALLEST } else { u });
     if tiny { 0.0 } else { value }
 }
 
@@ -620,128 +600,9 @@ multiversioned! {
     )
 }
 
-/// A matrix in a slice: element `(r, c)` is `data[r * strides.0 + c * strides.1]`.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    strides: (usize, usize),
-}
-
-impl<'a> View<'a> {
-    /// Row-major `[rows, columns]`.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert!(rows * columns <= data.len(), "view: slice too short");
-        Self {
-            data,
-            rows,
-            columns,
-            strides: (columns, 1),
-        }
-    }
-
-    /// The transpose.
-    pub(crate) fn t(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            strides: (self.strides.1, self.strides.0),
-            ..self
-        }
-    }
-}
-
-/// `out = scale a b` or, with `accumulate`, `out += scale a b` on the calling thread; `out` is
-/// row-major `[a.rows, b.columns]`.
-pub(crate) fn product(out: &mut [f32], a: View<'_>, b: View<'_>, scale: f32, accumulate: bool) {
-    assert!(a.rows * b.columns <= out.len(), "product: output too short");
-    // SAFETY: the output has room for the product and is borrowed exclusively, so it overlaps
-    // neither operand.
-    unsafe { multiply(out.as_mut_ptr(), a, b, scale, accumulate) };
-}
-
-/// `scale a b`, row-major `[a.rows, b.columns]`, on the calling thread.
-pub(crate) fn new_product(a: View<'_>, b: View<'_>, scale: f32) -> Vec<f32> {
-    let len = a.rows * b.columns;
-    let mut out = Vec::with_capacity(len);
-    // SAFETY: the capacity has room for the product, which writes every element and, without
-    // `accumulate`, reads none.
-    unsafe {
-        multiply(out.as_mut_ptr(), a, b, scale, false);
-        out.set_len(len);
-    }
-    out
-}
-
-/// # Safety
-///
-/// `out` has room for `a.rows * b.columns` elements that nothing else refers to; with `accumulate`
-/// they are initialised.
-unsafe fn multiply(out: *mut f32, a: View<'_>, b: View<'_>, scale: f32, accumulate: bool) {
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    assert_eq!(k, b.rows, "product: inner sizes differ");
-    // SAFETY: `View::new` has checked that both operands lie inside their slices; the output is the
-    // caller's promise.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out,
-            1,
-            n as isize,
-            accumulate,
-            a.data.as_ptr(),
-            a.strides.1 as isize,
-            a.strides.0 as isize,
-            b.data.as_ptr(),
-            b.strides.1 as isize,
-            b.strides.0 as isize,
-            1.0f32,
-            scale,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn products_match_the_triple_loop() {
-        for (m, k, n) in [
-            (1, 1, 1),
-            (1, 40, 7),
-            (9, 3, 1),
-            (33, 20, 50),
-            (130, 300, 65),
-            (4, 0, 3),
-        ] {
-            let a: Vec<f32> = (0..m * k).map(|i| (0.7 * i as f32).sin()).collect();
-            let b: Vec<f32> = (0..k * n).map(|i| (1.3 * i as f32).cos()).collect();
-            let (a, b) = (View::new(&a, m, k), View::new(&b, n, k).t());
-            let fresh = new_product(a, b, 2.0);
-            let mut sum = vec![1.0f32; m * n];
-            product(&mut sum, a, b, 2.0, true);
-            assert_eq!(fresh.len(), m * n);
-            for row in 0..m {
-                for column in 0..n {
-                    let terms = (0..k).map(|at| {
-                        f64::from(a.data[row * k + at]) * f64::from(b.data[column * k + at])
-                    });
-                    let want = 2.0 * terms.sum::<f64>();
-                    let at = row * n + column;
-                    assert!((f64::from(fresh[at]) - want).abs() <= 1e-4);
-                    assert!((f64::from(sum[at]) - 1.0 - want).abs() <= 1e-4);
-                }
-            }
-        }
-    }
 
     #[test]
     fn exponentials_agree_with_the_library_over_the_whole_range() {

@@ -1,7 +1,7 @@
 //! One transformer layer and the small modules it is made of.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Distribution, Tensor, module};
+use burn::tensor::{Tensor, module};
 use kernels::{Affine, LayerNormParams, feed_forward, residual_layer_norm};
 
 use super::attention::SelfAttention;
@@ -73,20 +73,6 @@ impl LayerNorm {
             eps: self.eps,
         }
     }
-}
-
-/// Inverted dropout: each element is zeroed with probability `rate`, the rest divided by `1 - rate`.
-///
-/// Acts on tensors of an autodiff device only, so a model moved to inference needs no switch.
-pub fn dropout<const D: usize>(x: Tensor<D>, rate: f64) -> Tensor<D> {
-    if rate == 0.0 || !x.is_autodiff() {
-        return x;
-    }
-    let keep = 1.0 - rate;
-    let mask = x
-        .random_like(Distribution::Bernoulli(keep))
-        .mul_scalar(1.0 / keep);
-    x * mask
 }
 
 /// One post-layer-norm transformer layer.

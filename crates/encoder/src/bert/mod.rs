@@ -13,6 +13,7 @@ mod model;
 
 pub use attention::SelfAttention;
 pub use embeddings::{Embedding, Embeddings};
-pub use layer::{EncoderLayer, LayerNorm, Linear, dropout};
+pub use kernels::dropout;
+pub use layer::{EncoderLayer, LayerNorm, Linear};
 pub use mlm_head::MlmHead;
 pub use model::{BertModel, HiddenStates};

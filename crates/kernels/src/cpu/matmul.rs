@@ -30,6 +30,22 @@ impl<'a> Matrix<'a> {
         matrix
     }
 
+    /// Row-major `[rows, columns]` without gaps.
+    pub(crate) fn dense(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::rows(data, rows, columns, columns)
+    }
+
+    /// `count` rows from row `from` on.
+    fn skip_rows(self, from: usize, count: usize) -> Self {
+        assert!(from + count <= self.rows, "matrix: rows outside");
+        let start = (from * self.row_stride).min(self.data.len());
+        Self {
+            data: &self.data[start..],
+            rows: count,
+            ..self
+        }
+    }
+
     /// The transpose, as a view.
     pub(crate) fn t(self) -> Self {
         Self {
@@ -84,29 +100,16 @@ pub(crate) fn matmul_into(
     let parallel = m * n * k >= PARALLEL && threads > 1;
     let out = Shared::new(out);
     let rows = |from: usize, count: usize, parallelism: gemm::Parallelism| {
-        // SAFETY: the three slices hold every element that the sizes and strides reach (asserted
-        // above and in `Matrix::rows`); `out` is borrowed exclusively, so it aliases neither
-        // operand, and calls for different rows write different elements.
+        // SAFETY: the output has room for every row (asserted above) and is borrowed exclusively, and
+        // calls for different rows write different elements.
         unsafe {
-            gemm::gemm(
-                count,
-                n,
-                k,
+            multiply(
                 out.at(from * stride),
-                1,
-                stride as isize,
+                stride,
+                a.skip_rows(from, count),
+                b,
+                1.0,
                 accumulate,
-                a.data.as_ptr().wrapping_add(from * a.row_stride),
-                a.column_stride as isize,
-                a.row_stride as isize,
-                b.data.as_ptr(),
-                b.column_stride as isize,
-                b.row_stride as isize,
-                1.0f32,
-                1.0f32,
-                false,
-                false,
-                false,
                 parallelism,
             );
         }
@@ -121,6 +124,73 @@ pub(crate) fn matmul_into(
         });
     } else {
         rows(0, m, gemm::Parallelism::Rayon(0));
+    }
+}
+
+/// `out = scale a b` or, with `accumulate`, `out += scale a b`, row-major, on the calling thread: for
+/// products that are one task among many.
+pub(crate) fn serial_matmul_into(
+    out: &mut [f32],
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    accumulate: bool,
+) {
+    assert!(a.rows * b.columns <= out.len(), "matmul: output too short");
+    let none = gemm::Parallelism::None;
+    // SAFETY: the output has room for the product and is borrowed exclusively, so it overlaps
+    // neither operand.
+    unsafe { multiply(out.as_mut_ptr(), b.columns, a, b, scale, accumulate, none) };
+}
+
+/// A new row-major `[a.rows, b.columns]` product, made on the calling thread.
+pub(crate) fn serial_matmul(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    // SAFETY: without `accumulate` the product writes every element and reads none.
+    unsafe {
+        overwritten(a.rows * b.columns, |out| {
+            serial_matmul_into(out, a, b, 1.0, false);
+        })
+    }
+}
+
+/// # Safety
+///
+/// `out` has room for `a.rows` rows of `b.columns` elements, `stride` apart, that nothing else refers
+/// to; with `accumulate` they are initialised.
+unsafe fn multiply(
+    out: *mut f32,
+    stride: usize,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    accumulate: bool,
+    parallelism: gemm::Parallelism,
+) {
+    assert_eq!(a.columns, b.rows, "matmul: inner sizes differ");
+    // SAFETY: `Matrix::rows` has checked that both operands lie inside their slices; the output is the
+    // caller's promise.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out,
+            1,
+            stride as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0f32,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
     }
 }
 
@@ -208,6 +278,37 @@ mod tests {
                     for other in &others {
                         assert_eq!(one[at].to_bits(), other[at].to_bits());
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn serial_products_match_the_triple_loop() {
+        for (m, k, n) in [
+            (1, 1, 1),
+            (1, 40, 7),
+            (9, 3, 1),
+            (33, 20, 50),
+            (130, 300, 65),
+            (4, 0, 3),
+        ] {
+            let a: Vec<f32> = (0..m * k).map(|i| (0.7 * i as f32).sin()).collect();
+            let b: Vec<f32> = (0..k * n).map(|i| (1.3 * i as f32).cos()).collect();
+            let (a, b) = (Matrix::dense(&a, m, k), Matrix::dense(&b, n, k).t());
+            let fresh = serial_matmul(a, b);
+            let mut sum = vec![1.0f32; m * n];
+            serial_matmul_into(&mut sum, a, b, 2.0, true);
+            assert_eq!(fresh.len(), m * n);
+            for row in 0..m {
+                for column in 0..n {
+                    let terms = (0..k).map(|at| {
+                        f64::from(a.data[row * k + at]) * f64::from(b.data[column * k + at])
+                    });
+                    let want = terms.sum::<f64>();
+                    let at = row * n + column;
+                    assert!((f64::from(fresh[at]) - want).abs() <= 1e-4);
+                    assert!((f64::from(sum[at]) - 1.0 - 2.0 * want).abs() <= 1e-4);
                 }
             }
         }
