@@ -1,6 +1,6 @@
 //! What can be wrong with the parameters or the inputs of an objective.
 
-use burn::tensor::TensorReadError;
+use burn::tensor::{Tensor, TensorReadError};
 
 /// Error of an objective: names the operation, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,28 @@ pub enum LossError {
         expected: &'static str,
         /// The value given.
         found: f64,
+    },
+    /// There are too few or too many of something.
+    #[error("{op}: {what}: found {found}, expected {expected}")]
+    Count {
+        /// The operation that refused.
+        op: &'static str,
+        /// What was counted.
+        what: &'static str,
+        /// The allowed numbers, in words.
+        expected: String,
+        /// The number found.
+        found: usize,
+    },
+    /// Two options of a configuration exclude each other.
+    #[error("{op}: found {found}, expected {expected}")]
+    Options {
+        /// The configuration that was checked.
+        op: &'static str,
+        /// What would be allowed.
+        expected: &'static str,
+        /// The combination given.
+        found: &'static str,
     },
     /// One element of a tensor has a value that the operation cannot use.
     #[error("{op}: {what} at row {row}, column {column} is {found}, expected {expected}")]
@@ -126,9 +148,60 @@ pub(crate) fn check_not_empty(
     }
 }
 
+/// Copies a vector to the host and refuses elements that are not finite.
+pub(crate) fn read_finite(
+    op: &'static str,
+    what: &'static str,
+    values: &Tensor<1>,
+) -> Result<Vec<f32>, LossError> {
+    let host = read(op, what, values)?;
+    match host.iter().position(|value| !value.is_finite()) {
+        None => Ok(host),
+        Some(row) => Err(LossError::Value {
+            op,
+            what,
+            row,
+            column: 0,
+            expected: "a finite number".to_owned(),
+            found: f64::from(host[row]),
+        }),
+    }
+}
+
+/// Copies a tensor to the host.
+pub(crate) fn read<const D: usize>(
+    op: &'static str,
+    what: &'static str,
+    values: &Tensor<D>,
+) -> Result<Vec<f32>, LossError> {
+    let host = values.try_to_vec_as::<f32>();
+    host.map_err(|source| LossError::Read { op, what, source })
+}
+
+/// Refuses a number of things below `least`.
+pub(crate) fn check_count(
+    op: &'static str,
+    what: &'static str,
+    found: usize,
+    least: usize,
+) -> Result<(), LossError> {
+    if found >= least {
+        Ok(())
+    } else {
+        Err(LossError::Count {
+            op,
+            what,
+            expected: format!("at least {least}"),
+            found,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use burn::tensor::Device;
 
     #[test]
     fn messages_name_operation_expected_and_found() {
@@ -156,5 +229,21 @@ mod tests {
         assert!(check_not_empty("op", "x", [0, 3]).is_err());
         assert!(check_not_empty("op", "x", [3, 0]).is_err());
         assert!(check_not_empty("op", "x", [1, 1]).is_ok());
+    }
+
+    #[test]
+    fn too_few_things_and_values_that_are_not_finite_are_refused() {
+        assert!(check_count("op", "levels", 2, 2).is_ok());
+        assert_eq!(
+            check_count("op", "levels", 1, 2).unwrap_err().to_string(),
+            "op: levels: found 1, expected at least 2"
+        );
+        let values = Tensor::<1>::from_floats([1.0, f32::INFINITY, f32::NAN], &Device::flex());
+        assert_eq!(
+            read_finite("op", "labels", &values)
+                .unwrap_err()
+                .to_string(),
+            "op: labels at row 1, column 0 is inf, expected a finite number"
+        );
     }
 }

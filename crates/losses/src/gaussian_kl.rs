@@ -312,7 +312,7 @@ impl Terms {
 const OP: &str = "gaussian_heads";
 
 /// Uniform in `[-bound, bound)` on a grid of 2^24 points, the resolution of an f32 in `[0, 1)`.
-fn uniform(rng: &mut impl Rng, bound: f32, len: usize) -> Vec<f32> {
+pub(crate) fn uniform(rng: &mut impl Rng, bound: f32, len: usize) -> Vec<f32> {
     (0..len)
         .map(|_| {
             let unit = (rng.next_u32() >> 8) as f32 / (1 << 24) as f32;

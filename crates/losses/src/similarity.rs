@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::tensor::Tensor;
 
-use crate::error::{LossError, check_not_empty};
+use crate::error::{LossError, check_not_empty, check_shape};
 
 /// Smallest Euclidean norm that still has a direction.
 pub const NORM_EPS: f64 = 1e-12;
@@ -91,6 +91,56 @@ pub fn cosine_scores(queries: Tensor<2>, bank: Tensor<2>) -> Result<Tensor<2>, L
     check_same_dim("cosine_scores", &queries, &bank)?;
     let (queries, bank) = InputNormalization::Both.apply(queries, bank);
     Ok(queries.matmul(bank.transpose()))
+}
+
+/// Cosine of the angle between row `i` of `x` and row `i` of `y`.
+///
+/// `s_i = x_i . y_i / (|x_i| |y_i|)`; a zero row has cosine 0 with everything.
+///
+/// # Shapes
+///
+/// - `x`, `y`: `[batch, dim]`
+/// - output: `[batch]`
+///
+/// # Errors
+///
+/// [`LossError::Shape`] if the matrices are empty or differ in shape.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use losses::paired_cosine;
+///
+/// # fn main() -> Result<(), losses::LossError> {
+/// let x = Tensor::<2>::from_floats([[2.0, 0.0], [0.0, 1.0]], &Device::flex());
+/// let y = Tensor::<2>::from_floats([[3.0, 4.0], [0.0, -7.0]], &Device::flex());
+/// let cosines = paired_cosine(x, y)?.into_data();
+/// assert_eq!(cosines.as_slice::<f32>(), Ok(&[0.6, -1.0][..]));
+/// # Ok(())
+/// # }
+/// ```
+pub fn paired_cosine(x: Tensor<2>, y: Tensor<2>) -> Result<Tensor<1>, LossError> {
+    check_pairs("paired_cosine", ("x", &x), ("y", &y))?;
+    Ok(paired_dot(
+        l2_normalize(x, NORM_EPS),
+        l2_normalize(y, NORM_EPS),
+    ))
+}
+
+/// `x_i . y_i`, `[batch]`.
+pub(crate) fn paired_dot(x: Tensor<2>, y: Tensor<2>) -> Tensor<1> {
+    (x * y).sum_dim(1).squeeze_dim::<1>(1)
+}
+
+/// Refuses matrices that are empty or differ in shape.
+pub(crate) fn check_pairs(
+    op: &'static str,
+    x: (&'static str, &Tensor<2>),
+    y: (&'static str, &Tensor<2>),
+) -> Result<(), LossError> {
+    check_not_empty(op, x.0, x.1.dims())?;
+    check_shape(op, y.0, &y.1.dims(), &x.1.dims())
 }
 
 /// Refuses empty matrices and matrices of different row length.

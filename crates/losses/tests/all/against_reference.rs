@@ -3,9 +3,9 @@
 use burn::module::Param;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use losses::{
-    BankInfoNceConfig, BaseParameterization, DiagonalGaussian, Divergence, GaussianHeads,
-    InputNormalization, KlForm, NeighbourTargets, Star, StarConfig, WeightNormalization,
-    symmetric_gaussian_kl, symmetric_softmax_kl,
+    BankInfoNceConfig, BaseParameterization, CosentConfig, DiagonalGaussian, Divergence,
+    GaussianHeads, InfoNceConfig, InputNormalization, KlForm, NeighbourTargets, Star, StarConfig,
+    UniformityConfig, WeightNormalization, symmetric_gaussian_kl, symmetric_softmax_kl,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -727,4 +727,203 @@ fn a_star_with_a_replaced_base_parameter_uses_it() {
     let mut star = StarConfig::new(3).init(&device, 0).unwrap();
     star.base = Param::from_tensor(Tensor::from_floats([4.0], &device));
     assert_close("ln base", &floats(star.ln_base()), &[4f64.ln()], 1e-6, 0.0);
+}
+
+/// Every combination of the options of InfoNCE, dense and in blocks.
+#[test]
+fn info_nce_with_its_options_equals_the_loops_in_value_and_gradient() {
+    let device = Device::flex().autodiff();
+    let mut rng = ChaCha8Rng::seed_from_u64(13);
+    let (batch, dim) = (5, 6);
+    let sides = [(); 3].map(|()| matrix(&mut rng, batch, dim, 1.0));
+    for at in 0..16 {
+        let [symmetric, include_anchors, hard, weighted] = [1, 2, 4, 8].map(|bit| at & bit != 0);
+        let plain = reference::InfoNce {
+            tau: 0.2,
+            weight: if weighted { 1.5 } else { 0.0 },
+            symmetric,
+            include_anchors,
+        };
+        let used = if hard { 3 } else { 2 };
+        let rows = |sides: &[Matrix; 3]| {
+            let none = Matrix::new();
+            plain.rows(&sides[0], &sides[1], if hard { &sides[2] } else { &none })
+        };
+        let config = InfoNceConfig::new()
+            .with_temperature(plain.tau)
+            .with_hard_negative_weight(plain.weight)
+            .with_symmetric(symmetric)
+            .with_include_anchors(include_anchors);
+        let slopes: Vec<Vec<f64>> = (0..used)
+            .map(|side| {
+                let entries = (0..batch * dim).map(|entry| {
+                    slope(|h| {
+                        let mut moved = sides.clone();
+                        moved[side][entry / dim][entry % dim] += h;
+                        rows(&moved).iter().sum::<f64>() / batch as f64
+                    })
+                });
+                entries.collect()
+            })
+            .collect();
+        for chunk in [None, Some(1), Some(3), Some(5), Some(64)] {
+            let loss = config.with_chunk(chunk).init().unwrap();
+            let leaves = sides.each_ref().map(|x| tensor(x, &device).require_grad());
+            let arguments = || {
+                let [a, p, n] = leaves.clone();
+                (a, p, hard.then_some(n))
+            };
+            let (a, p, n) = arguments();
+            let items = loss.forward_per_item(a, p, n).unwrap();
+            let want = rows(&sides);
+            assert_close("rows", &floats(items), &want, 2e-6, 1e-6);
+            let (a, p, n) = arguments();
+            let mean = loss.forward(a, p, n).unwrap();
+            let grads = mean.backward();
+            let want = want.iter().sum::<f64>() / batch as f64;
+            assert_close("loss", &floats(mean), &[want], 2e-6, 1e-6);
+            for (side, want) in slopes.iter().enumerate() {
+                let what = format!("side {side}, options {at}, chunk {chunk:?}");
+                assert_close(&what, &gradient(&leaves[side], &grads), want, 1e-5, 1e-6);
+            }
+        }
+    }
+}
+
+/// The default form is one operation over a bank of positives and negatives, to the last bit.
+#[test]
+fn info_nce_is_bank_info_nce_with_the_own_row_as_the_only_neighbour() {
+    let device = Device::flex().autodiff();
+    let mut rng = ChaCha8Rng::seed_from_u64(18);
+    let sides = [(); 3].map(|()| matrix(&mut rng, 70, 33, 1.0));
+    let own: Neighbours = (0..70).map(|i| vec![(i, 1.0)]).collect();
+    let targets = NeighbourTargets::from_rows(&own, &device).unwrap();
+    let over_bank = BankInfoNceConfig::new()
+        .with_temperature(0.05)
+        .with_normalize_inputs(InputNormalization::Both)
+        .init()
+        .unwrap();
+    let in_batch = InfoNceConfig::new().init().unwrap();
+    let run = |loss: &dyn Fn([Tensor<2>; 3]) -> Tensor<1>| {
+        let leaves = sides.each_ref().map(|x| tensor(x, &device).require_grad());
+        let value = loss(leaves.clone());
+        let grads = value.backward();
+        (floats(value), leaves.map(|leaf| gradient(&leaf, &grads)))
+    };
+    let got = run(&|[a, p, n]| in_batch.forward(a, p, Some(n)).unwrap());
+    let want = run(&|[a, p, n]| {
+        let bank = Tensor::cat(vec![p, n], 0);
+        over_bank.forward(a, bank, &targets).unwrap()
+    });
+    assert_eq!(got, want);
+}
+
+#[test]
+fn info_nce_in_blocks_equals_the_dense_form_on_a_large_batch() {
+    let device = Device::flex().autodiff();
+    let mut rng = ChaCha8Rng::seed_from_u64(14);
+    let sides = [(); 3].map(|()| matrix(&mut rng, 130, 24, 1.0));
+    let run = |config: InfoNceConfig| {
+        let leaves = sides.each_ref().map(|x| tensor(x, &device).require_grad());
+        let [a, p, n] = leaves.clone();
+        let loss = config.init().unwrap().forward(a, p, Some(n)).unwrap();
+        // A factor behind the loss reaches the gradients.
+        let grads = loss.clone().mul_scalar(3.0).backward();
+        let mut out = vec![floats(loss)];
+        out.extend(leaves.iter().map(|leaf| gradient(leaf, &grads)));
+        out
+    };
+    let config = InfoNceConfig::new();
+    let all = config.with_symmetric(true).with_include_anchors(true);
+    for config in [config, all.with_hard_negative_weight(0.7)] {
+        let dense = run(config);
+        for chunk in [32, 130, 1000] {
+            let blocks = run(config.with_chunk(Some(chunk)));
+            for (blocks, dense) in blocks.iter().zip(&dense) {
+                let want: Vec<f64> = dense.iter().map(|v| f64::from(*v)).collect();
+                assert_close(&format!("chunk {chunk}"), blocks, &want, 1e-5, 1e-7);
+            }
+        }
+    }
+}
+
+#[test]
+fn constants_in_blocks_give_the_same_value_and_keep_their_side_out_of_the_gradient() {
+    let device = Device::flex().autodiff();
+    let mut rng = ChaCha8Rng::seed_from_u64(15);
+    let [a, p] = [(); 2].map(|()| matrix(&mut rng, 6, 4, 1.0));
+    let loss = InfoNceConfig::new().with_chunk(Some(4)).init().unwrap();
+    let plain = Device::flex();
+    let value = loss.forward(tensor(&a, &plain), tensor(&p, &plain), None);
+    let value = floats(value.unwrap());
+    let anchors = tensor(&a, &device).require_grad();
+    let one_side = loss.forward(anchors.clone(), tensor(&p, &plain), None);
+    let one_side = one_side.unwrap();
+    let grads = one_side.backward();
+    assert_eq!(floats(one_side), value);
+    let positives = tensor(&p, &device).require_grad();
+    let both = loss.forward(anchors.clone(), positives.clone(), None);
+    let both = both.unwrap().backward();
+    assert_eq!(gradient(&anchors, &grads), gradient(&anchors, &both));
+    assert!(gradient(&positives, &both).iter().any(|g| *g != 0.0));
+}
+
+#[test]
+fn cosent_equals_the_sum_over_all_pairs_at_any_scale() {
+    let device = Device::flex().autodiff();
+    let mut rng = ChaCha8Rng::seed_from_u64(16);
+    for (batch, levels, scale) in [
+        (1, 1, 20.0),
+        (2, 2, 20.0),
+        (40, 6, 20.0),
+        (40, 1000, 20.0),
+        (64, 3, 1.0),
+        (64, 9, 1e4),
+        (17, 2, 1e-3),
+    ] {
+        let similarities = matrix(&mut rng, 1, batch, 1.0).remove(0);
+        let labels: Vec<f64> = (0..batch)
+            .map(|_| f64::from(rng.next_u32() % levels) - 2.0)
+            .collect();
+        let (want, slopes) = reference::cosent(&similarities, &labels, scale);
+        let leaf = vector(&similarities, &device).require_grad();
+        let loss = CosentConfig::new().with_scale(scale).init().unwrap();
+        let got = loss.forward_similarities(leaf.clone(), vector(&labels, &device));
+        let got = got.unwrap();
+        let grads = got.backward();
+        let what = format!("{batch} pairs, {levels} levels, scale {scale}");
+        assert_close(&what, &floats(got), &[want], 1e-6, 1e-9);
+        assert_close(&what, &gradient(&leaf, &grads), &slopes, 1e-6, 1e-9);
+    }
+}
+
+#[test]
+fn uniformity_equals_the_loops_in_value_and_gradient() {
+    let device = Device::flex().autodiff();
+    let mut rng = ChaCha8Rng::seed_from_u64(17);
+    for (rows, t) in [(2, 2.0), (7, 2.0), (9, 0.5), (5, 20.0)] {
+        let x = matrix(&mut rng, rows, 4, 1.0);
+        let leaf = tensor(&x, &device).require_grad();
+        let objective = UniformityConfig::new().with_t(t).init().unwrap();
+        let got = objective.forward(leaf.clone()).unwrap();
+        let grads = got.backward();
+        assert_close(
+            "value",
+            &floats(got),
+            &[reference::uniformity(&x, t)],
+            5e-6,
+            1e-6,
+        );
+        let slopes: Vec<f64> = (0..rows * 4)
+            .map(|entry| {
+                slope(|h| {
+                    let mut moved = x.clone();
+                    moved[entry / 4][entry % 4] += h;
+                    reference::uniformity(&moved, t)
+                })
+            })
+            .collect();
+        let what = format!("{rows} rows, t {t}");
+        assert_close(&what, &gradient(&leaf, &grads), &slopes, 2e-5, 1e-6);
+    }
 }

@@ -2,9 +2,13 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use losses::{
-    BankInfoNceConfig, BaseParameterization, DiagonalGaussian, Divergence, DnaConfig,
-    InputNormalization, KlForm, NeighbourTargets, StarConfig, cosine_scores, l2_normalize,
-    log_sum_exp, symmetric_gaussian_kl, symmetric_softmax_kl,
+    AlignmentConfig, AngleConfig, BankInfoNceConfig, BaseParameterization, CosentConfig,
+    DiagonalGaussian, Divergence, DnaConfig, EnergyHingeConfig, GistColumns, GistConfig,
+    HierarchicalTripletConfig, InfoNceConfig, InputNormalization, KlForm, L1Config, LeftClamp,
+    MatryoshkaConfig, MseConfig, MultipleNegativesConfig, NeighbourTargets,
+    RankingDistillationConfig, RankingObjective, SmoothK2Config, StarConfig, TranslatedReluConfig,
+    UniformityConfig, cosine_scores, l2_normalize, log_sum_exp, symmetric_gaussian_kl,
+    symmetric_softmax_kl,
 };
 use proptest::prelude::*;
 
@@ -248,5 +252,157 @@ proptest! {
         assert_close(&lengths, &[1.0; 4], 1e-6);
         let twice = floats(l2_normalize(once.clone(), 1e-12));
         assert_close(&twice, &floats(once), 1e-6);
+    }
+
+    #[test]
+    fn the_order_of_the_batch_does_not_matter(
+        a in rows(6, 4, -1.0, 1.0), p in rows(6, 4, -1.0, 1.0), n in rows(6, 4, -1.0, 1.0),
+        labels in prop::collection::vec(0..4u8, 6), shift in 1usize..6,
+    ) {
+        let values = |shift: usize| -> Vec<f32> {
+            let moved = |x: &Rows| -> Tensor<2> {
+                let mut x = x.clone();
+                x.rotate_left(shift);
+                tensor(&x)
+            };
+            let mut labels: Vec<f32> = labels.iter().map(|y| f32::from(*y)).collect();
+            labels.rotate_left(shift);
+            let labels = || Tensor::<1>::from_floats(labels.as_slice(), &Device::flex());
+            let (a, p, n) = (|| moved(&a), || moved(&p), || moved(&n));
+            let columns = || GistColumns { anchors: a(), positives: p(), hard_negatives: Some(n()) };
+            let guide = GistColumns { anchors: p(), positives: n(), hard_negatives: Some(a()) };
+            let options = InfoNceConfig::new().with_symmetric(true).with_include_anchors(true);
+            let ranking = MultipleNegativesConfig::new()
+                .with_query_to_query(true)
+                .with_document_to_query(true)
+                .with_document_to_document(true);
+            let mle = RankingDistillationConfig::new().with_objective(RankingObjective::ListMle);
+            let all = [
+                options.init().unwrap().forward(a(), p(), Some(n())),
+                options.with_chunk(Some(4)).init().unwrap().forward(a(), p(), Some(n())),
+                ranking.init().unwrap().forward(a(), p(), &[n(), n()]),
+                GistConfig::new().init().unwrap().forward(columns(), guide),
+                EnergyHingeConfig::new().init().unwrap().forward(a(), p(), Some(n())),
+                HierarchicalTripletConfig::new().init().unwrap().forward(a(), &[p(), n(), a()]),
+                CosentConfig::new().init().unwrap().forward(a(), p(), labels()),
+                AngleConfig::new().init().unwrap().forward(a(), p(), labels()),
+                AlignmentConfig::new().init().unwrap().forward(a(), p()),
+                UniformityConfig::new().init().unwrap().forward(a()),
+                RankingDistillationConfig::new().init().unwrap().forward([a(), p()], [p(), n()]),
+                mle.init().unwrap().forward([a(), p()], [p(), n()]),
+            ];
+            all.into_iter().map(|value| value.unwrap().into_scalar()).collect()
+        };
+        assert_close(&values(shift), &values(0), 2e-5);
+    }
+
+    #[test]
+    fn both_directions_together_do_not_know_who_is_the_anchor(
+        a in rows(5, 4, -1.0, 1.0), p in rows(5, 4, -1.0, 1.0), anchors in any::<bool>(),
+    ) {
+        let config = InfoNceConfig::new().with_symmetric(true).with_include_anchors(anchors);
+        let loss = config.init().unwrap();
+        let forth = loss.forward_per_item(tensor(&a), tensor(&p), None).unwrap();
+        let back = loss.forward_per_item(tensor(&p), tensor(&a), None).unwrap();
+        assert_close(&floats(forth), &floats(back), 1e-5);
+    }
+
+    #[test]
+    fn more_candidates_cost_more(
+        a in rows(5, 4, -1.0, 1.0), p in rows(5, 4, -1.0, 1.0), n in rows(5, 4, -1.0, 1.0),
+    ) {
+        let config = InfoNceConfig::new();
+        let items = |config: InfoNceConfig, hard: Option<Tensor<2>>| {
+            let loss = config.init().unwrap();
+            floats(loss.forward_per_item(tensor(&a), tensor(&p), hard).unwrap())
+        };
+        let plain = items(config, None);
+        for more in [
+            items(config, Some(tensor(&n))),
+            items(config.with_include_anchors(true), None),
+        ] {
+            for (more, plain) in more.iter().zip(&plain) {
+                assert!(*more >= plain - 1e-5, "{more} against {plain}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_order_of_graded_labels_counts(
+        s in prop::collection::vec(-1.0f32..1.0, 12), labels in prop::collection::vec(0..5u8, 12),
+        scale in 0.1f64..100.0,
+    ) {
+        let loss = CosentConfig::new().with_scale(scale).init().unwrap();
+        let value = |grade: fn(u8) -> f32| {
+            let labels: Vec<f32> = labels.iter().map(|y| grade(*y)).collect();
+            let vector = |values: &[f32]| Tensor::<1>::from_floats(values, &Device::flex());
+            loss.forward_similarities(vector(&s), vector(&labels)).unwrap().into_scalar::<f32>()
+        };
+        let plain = value(f32::from);
+        assert_eq!(value(|y| f32::from(y).exp() - 7.0), plain);
+        assert!(plain >= 0.0);
+    }
+
+    #[test]
+    fn the_length_of_the_embeddings_does_not_matter(
+        a in rows(4, 6, -1.0, 1.0), p in rows(4, 6, -1.0, 1.0), factor in 0.05f32..20.0,
+    ) {
+        prop_assume!(a.iter().chain(&p).all(|row| row.iter().map(|v| v * v).sum::<f32>() > 0.01));
+        let labels = || Tensor::<1>::from_floats([0.0, 3.0, 1.0, 3.0], &Device::flex());
+        let values = |factor: f32| -> Vec<f32> {
+            let a = || tensor(&a).mul_scalar(factor);
+            let p = || tensor(&p).mul_scalar(1.0 / factor);
+            let inner = InfoNceConfig::new().init().unwrap();
+            let nested = MatryoshkaConfig::new(vec![6, 4]).init().unwrap();
+            let all = [
+                AngleConfig::new().init().unwrap().forward(a(), p(), labels()),
+                CosentConfig::new().init().unwrap().forward(a(), p(), labels()),
+                EnergyHingeConfig::new().init().unwrap().forward(a(), p(), None),
+                AlignmentConfig::new().init().unwrap().forward(a(), p()),
+                UniformityConfig::new().init().unwrap().forward(p()),
+                nested.forward([a(), p()], |[a, p]| inner.forward(a, p, None)),
+            ];
+            all.into_iter().map(|value| value.unwrap().into_scalar()).collect()
+        };
+        assert_close(&values(factor), &values(1.0), 1e-4);
+    }
+
+    #[test]
+    fn a_perfect_student_costs_nothing(
+        t in rows(5, 5, -1.0, 1.0), temperature in 0.02f64..2.0, own in any::<bool>(),
+    ) {
+        let config = RankingDistillationConfig::new()
+            .with_student_temperature(temperature)
+            .with_teacher_temperature(temperature)
+            .with_exclude_own(own);
+        let loss = config.init().unwrap();
+        let items = floats(loss.forward_similarities(tensor(&t), tensor(&t)).unwrap());
+        assert!(items.iter().all(|item| item.abs() < 2e-5), "{items:?}");
+    }
+
+    #[test]
+    fn regression_losses_are_special_cases_of_each_other(
+        pairs in prop::collection::vec((-1.0f32..6.0, 0..6u8), 8), k in 0.1f64..5.0, x0 in 0.0f64..0.5,
+    ) {
+        let vector = |values: Vec<f32>| Tensor::<1>::from_floats(values.as_slice(), &Device::flex());
+        let scores = || vector(pairs.iter().map(|(s, _)| *s).collect());
+        let labels = || vector(pairs.iter().map(|(_, y)| f32::from(*y)).collect());
+        for clamp in [LeftClamp::All, LeftClamp::None, LeftClamp::LabelMinOnly(0.0)] {
+            let buffered = TranslatedReluConfig::new().with_k(k).with_x0(x0).with_left_clamp(clamp);
+            let relu = buffered.init().unwrap().forward_per_item(scores(), labels()).unwrap();
+            let squared = SmoothK2Config::new().with_k(k).with_x0(x0).with_left_clamp(clamp);
+            let squared = squared.init().unwrap().forward_per_item(scores(), labels()).unwrap();
+            // (k m)^2 = k (k m^2) with m the part beyond the buffer.
+            assert_close(&floats(relu.square()), &floats(squared.mul_scalar(k)), 1e-5);
+            let plain = TranslatedReluConfig::new().with_k(1.0).with_x0(0.0).with_left_clamp(clamp);
+            let plain = plain.init().unwrap().forward_per_item(scores(), labels()).unwrap();
+            let l1 = L1Config::new().with_left_clamp(clamp).init().unwrap();
+            let l1 = floats(l1.forward_per_item(scores(), labels()).unwrap());
+            assert_eq!(floats(plain), l1.clone());
+            let mse = MseConfig::new().with_left_clamp(clamp).init().unwrap();
+            let mse = floats(mse.forward_per_item(scores(), labels()).unwrap());
+            let squares: Vec<f32> = l1.iter().map(|x| x * x).collect();
+            assert_close(&mse, &squares, 1e-6);
+        }
     }
 }

@@ -152,3 +152,95 @@ pub(crate) fn slope(f: impl Fn(f64) -> f64) -> f64 {
     let h = 1e-3;
     (4.0 * central(h / 2.0) - central(h)) / 3.0
 }
+
+fn unit(x: &[f64]) -> Vec<f64> {
+    let norm = x.iter().map(|v| v * v).sum::<f64>().sqrt();
+    x.iter().map(|v| v / norm).collect()
+}
+
+/// Cosine of two vectors.
+pub(crate) fn cosine(x: &[f64], y: &[f64]) -> f64 {
+    unit(x).iter().zip(unit(y)).map(|(x, y)| x * y).sum()
+}
+
+fn log_sum(exponents: &[f64]) -> f64 {
+    let largest = exponents.iter().copied().fold(f64::MIN, f64::max);
+    let sum: f64 = exponents.iter().map(|e| (e - largest).exp()).sum();
+    largest + sum.ln()
+}
+
+/// In-batch InfoNCE with all its options.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InfoNce {
+    pub(crate) tau: f64,
+    pub(crate) weight: f64,
+    pub(crate) symmetric: bool,
+    pub(crate) include_anchors: bool,
+}
+
+impl InfoNce {
+    /// The loss of every row; `hard` may be empty.
+    pub(crate) fn rows(&self, anchors: &Matrix, positives: &Matrix, hard: &Matrix) -> Vec<f64> {
+        let one_way = |from: &Matrix, to: &Matrix, hard: &Matrix, i: usize| {
+            let mut exponents = Vec::new();
+            for (j, row) in to.iter().enumerate() {
+                exponents.push(cosine(&from[i], row) / self.tau);
+                if self.include_anchors && i != j {
+                    exponents.push(cosine(&from[i], &from[j]) / self.tau);
+                }
+            }
+            for (j, row) in hard.iter().enumerate() {
+                let weight = if i == j { self.weight } else { 0.0 };
+                exponents.push(cosine(&from[i], row) / self.tau + weight);
+            }
+            log_sum(&exponents) - cosine(&from[i], &to[i]) / self.tau
+        };
+        (0..anchors.len())
+            .map(|i| {
+                let forth = one_way(anchors, positives, hard, i);
+                if self.symmetric {
+                    (forth + one_way(positives, anchors, &Vec::new(), i)) / 2.0
+                } else {
+                    forth
+                }
+            })
+            .collect()
+    }
+}
+
+/// `ln (1 + sum_{y_i > y_j} exp(scale (s_j - s_i)))` and its gradient, pair of pairs by pair of pairs.
+pub(crate) fn cosent(similarities: &[f64], labels: &[f64], scale: f64) -> (f64, Vec<f64>) {
+    let n = similarities.len();
+    let mut terms = vec![(0.0, None)];
+    for i in 0..n {
+        for j in 0..n {
+            if labels[i] > labels[j] {
+                terms.push((scale * (similarities[j] - similarities[i]), Some((i, j))));
+            }
+        }
+    }
+    let exponents: Vec<f64> = terms.iter().map(|(exponent, _)| *exponent).collect();
+    let loss = log_sum(&exponents);
+    let mut gradient = vec![0.0; n];
+    for (exponent, pair) in terms {
+        if let Some((i, j)) = pair {
+            let share = (exponent - loss).exp();
+            gradient[j] += scale * share;
+            gradient[i] -= scale * share;
+        }
+    }
+    (loss, gradient)
+}
+
+/// `ln mean_{i < j} exp(-t |u_i - u_j|^2)` of the unit rows.
+pub(crate) fn uniformity(x: &Matrix, t: f64) -> f64 {
+    let mut exponents = Vec::new();
+    for i in 0..x.len() {
+        for j in 0..i {
+            let (a, b) = (unit(&x[i]), unit(&x[j]));
+            let squared: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
+            exponents.push(-t * squared);
+        }
+    }
+    log_sum(&exponents) - (exponents.len() as f64).ln()
+}
