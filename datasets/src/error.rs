@@ -40,10 +40,12 @@ pub enum DatasetError {
         found: String,
     },
     /// The name does not end in a known extension.
-    #[error("{}: unknown kind of file; expected .tsv, .csv or .jsonl, each also with .gz", path.display())]
+    #[error("{}: unknown kind of file; expected {expected}, each also with .gz", path.display())]
     UnknownExtension {
         /// The file.
         path: PathBuf,
+        /// Endings known.
+        expected: &'static str,
     },
     /// A gzip file that does not decompress.
     #[error("{}: not a complete gzip file: {source}", path.display())]
@@ -116,13 +118,13 @@ pub enum DatasetError {
         limit: usize,
     },
     /// A row with a wrong number of fields.
-    #[error("{}:{line}: {found} fields; the header has {expected}", path.display())]
+    #[error("{}:{line}: {found} fields; expected {expected}", path.display())]
     RaggedRow {
         /// The file.
         path: PathBuf,
         /// Line number where the row starts.
         line: u64,
-        /// Fields in the header.
+        /// Fields in the header or first row.
         expected: usize,
         /// Fields in the row.
         found: usize,
@@ -222,6 +224,126 @@ pub enum DatasetError {
         path: PathBuf,
         /// Categories found.
         found: usize,
+    },
+    /// A file with a number of columns that the loader cannot use.
+    #[error("{}:{line}: {found} columns; expected {expected}", path.display())]
+    ColumnCount {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// Columns found.
+        found: usize,
+        /// What is accepted.
+        expected: &'static str,
+    },
+    /// A file of single sentences where pairs or triplets are needed.
+    #[error("{}:{line}: a text file where a file of {needed} is needed: {found} text in a row", path.display())]
+    PairsNeeded {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// Texts in a row.
+        found: usize,
+        /// `pairs` or `triplets`.
+        needed: &'static str,
+    },
+    /// A pair without a score where every pair needs one.
+    #[error("{}:{line}: the pair has no score", path.display())]
+    MissingScore {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+    },
+    /// A score that is not a number.
+    #[error("{}:{line}: the score `{found}` is not a number", path.display())]
+    BadScore {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// What stands there, shortened.
+        found: String,
+    },
+    /// A score that is NaN, infinite or outside its range.
+    #[error("{}:{line}: the score {found} is outside {min} to {max}", path.display())]
+    ScoreRange {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// The score.
+        found: f64,
+        /// Smallest score allowed.
+        min: f64,
+        /// Largest score allowed.
+        max: f64,
+    },
+    /// A label that is none of those the task has.
+    #[error("{}:{line}: the label `{found}` is unknown; expected {expected}", path.display())]
+    BadLabel {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// What stands there, shortened.
+        found: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// Two files whose lines belong together have different numbers of lines.
+    #[error("{}: {found} lines; {} has {expected}", path.display(), other.display())]
+    LineCount {
+        /// The file.
+        path: PathBuf,
+        /// Lines found.
+        found: usize,
+        /// The file it belongs to.
+        other: PathBuf,
+        /// Lines of that file.
+        expected: usize,
+    },
+    /// A row of generated data whose used keys differ from those of the first row of its split.
+    #[error("{}:{line}: a row of `{split}` uses the keys {found}; the first one uses {expected}", path.display())]
+    RowKeys {
+        /// The file.
+        path: PathBuf,
+        /// Line number.
+        line: u64,
+        /// The split.
+        split: &'static str,
+        /// Keys of the first row.
+        expected: String,
+        /// Keys of this row.
+        found: String,
+    },
+    /// No file of an evaluation task.
+    #[error("{}: no file of {task}; looked for {looked_for}", dir.display())]
+    MissingTask {
+        /// The folder.
+        dir: PathBuf,
+        /// The task or tasks.
+        task: String,
+        /// File names tried, comma-separated.
+        looked_for: String,
+    },
+    /// A file that cannot be shortened row by row.
+    #[error("{}: a JSON list cannot be shortened; use one object a line", path.display())]
+    JsonList {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No row belongs to the split asked for.
+    #[error("{}: no row of the split `{split}`; the file has {known}", path.display())]
+    NoSuchSplit {
+        /// The file.
+        path: PathBuf,
+        /// The split asked for.
+        split: String,
+        /// Splits of the file, or that it has no split column.
+        known: String,
     },
 }
 

@@ -23,6 +23,10 @@ pub enum Form {
     Csv,
     /// One JSON object a line.
     JsonLines,
+    /// One JSON list of objects.
+    Json,
+    /// One text a line.
+    Text,
 }
 
 impl fmt::Display for Form {
@@ -32,6 +36,8 @@ impl fmt::Display for Form {
             Self::TsvQuoted => "tsv, quoted",
             Self::Csv => "csv",
             Self::JsonLines => "json lines",
+            Self::Json => "json",
+            Self::Text => "text",
         })
     }
 }
@@ -109,6 +115,102 @@ impl FileReport {
     /// Rows skipped for any reason.
     pub fn rows_skipped(&self) -> usize {
         self.ragged.count + self.empty_text.count + self.unseen_fine.count
+    }
+}
+
+/// Rows that were skipped or repaired, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RowNote {
+    /// What was done and why, in words.
+    pub what: &'static str,
+    /// Whether the rows were left out.
+    pub skipped: bool,
+    /// The rows.
+    pub lines: LineList,
+}
+
+/// One file of sentences, pairs or triplets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RowsReport {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// How it was read.
+    pub form: Form,
+    /// Size on disk (compressed if it is).
+    pub bytes: u64,
+    /// SHA-256 of the bytes on disk.
+    pub sha256: String,
+    /// Rows of the file, the header and blank lines apart: kept plus skipped.
+    pub rows_read: usize,
+    /// Rows kept.
+    pub rows_kept: usize,
+    /// Rows skipped or repaired, by reason.
+    pub notes: Vec<RowNote>,
+    /// Blank lines.
+    pub blank: LineList,
+    /// Rows whose quoted fields span several lines.
+    pub multiline: LineList,
+    /// Rows kept that are equal to an earlier row in all texts (and label or score).
+    pub duplicates: usize,
+    /// Rows kept with two equal texts.
+    pub self_pairs: usize,
+    /// Whether a byte order mark was removed.
+    pub byte_order_mark: bool,
+    /// Whether lines end in CR LF.
+    pub crlf: bool,
+}
+
+impl RowsReport {
+    /// Rows skipped for any reason.
+    pub fn rows_skipped(&self) -> usize {
+        let skipped = self.notes.iter().filter(|note| note.skipped);
+        skipped.map(|note| note.lines.count).sum()
+    }
+
+    /// How many rows carry the note `what`.
+    pub fn noted(&self, what: &str) -> usize {
+        let notes = self.notes.iter().filter(|note| note.what == what);
+        notes.map(|note| note.lines.count).sum()
+    }
+}
+
+impl fmt::Display for RowsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} rows ({} skipped), {}, {} bytes, SHA-256 {}",
+            self.path.display(),
+            self.rows_kept,
+            self.rows_skipped(),
+            self.form,
+            self.bytes,
+            self.sha256
+        )?;
+        writeln!(
+            f,
+            "  {} rows repeat an earlier one, {} have two equal texts",
+            self.duplicates, self.self_pairs
+        )?;
+        for note in &self.notes {
+            writeln!(f, "  {}: {}", note.what, note.lines)?;
+        }
+        if self.blank.count > 0 {
+            writeln!(f, "  blank lines: {}", self.blank)?;
+        }
+        if self.multiline.count > 0 {
+            writeln!(
+                f,
+                "  quoted fields over several lines (a stray quote?): {}",
+                self.multiline
+            )?;
+        }
+        if self.byte_order_mark {
+            writeln!(f, "  byte order mark removed")?;
+        }
+        if self.crlf {
+            writeln!(f, "  CR LF line ends")?;
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -13,8 +14,35 @@ use crate::error::DatasetError;
 use crate::hash::sha256_hex;
 use crate::report::{Form, LineList};
 
-/// Characters of a strange header that an error message repeats.
-const HEADER_SHOWN: usize = 80;
+/// Characters of a strange header or value that an error message repeats.
+const SHOWN: usize = 80;
+
+/// How much of a file a loader is willing to hold in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest line, and longest quoted field, in bytes.
+    pub max_line_bytes: usize,
+    /// Largest file in bytes, after decompression.
+    pub max_file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_line_bytes: 10_000_000,
+            max_file_bytes: 2_000_000_000,
+        }
+    }
+}
+
+impl From<&LoadOptions> for Limits {
+    fn from(options: &LoadOptions) -> Self {
+        Self {
+            max_line_bytes: options.max_line_bytes,
+            max_file_bytes: options.max_file_bytes,
+        }
+    }
+}
 
 /// The kind of file by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,18 +55,26 @@ enum Extension {
 /// Endings of file names that [`extension`] knows.
 pub(crate) const ENDINGS: [&str; 6] = ["tsv", "csv", "jsonl", "tsv.gz", "csv.gz", "jsonl.gz"];
 
-fn extension(path: &Path) -> Result<Extension, DatasetError> {
+/// The name of a file in lower case, without folder and `.gz`.
+pub(crate) fn plain_name(path: &Path) -> String {
     let name = path
         .file_name()
         .map(|n| n.to_string_lossy().to_lowercase())
         .unwrap_or_default();
-    let plain = name.strip_suffix(".gz").unwrap_or(&name);
-    match plain.rsplit_once('.').map(|(_, ending)| ending) {
+    match name.strip_suffix(".gz") {
+        Some(plain) => plain.to_owned(),
+        None => name,
+    }
+}
+
+fn extension(path: &Path) -> Result<Extension, DatasetError> {
+    match plain_name(path).rsplit_once('.').map(|(_, ending)| ending) {
         Some("tsv") => Ok(Extension::Tsv),
         Some("csv") => Ok(Extension::Csv),
         Some("jsonl") => Ok(Extension::JsonLines),
         _ => Err(DatasetError::UnknownExtension {
             path: path.to_owned(),
+            expected: ".tsv, .csv or .jsonl",
         }),
     }
 }
@@ -56,10 +92,11 @@ pub(crate) struct TextFile {
 
 impl TextFile {
     /// Reads and checks a file; `.gz` is decompressed.
-    pub(crate) fn read(path: &Path, options: &LoadOptions) -> Result<Self, DatasetError> {
+    pub(crate) fn read(path: &Path, limits: impl Into<Limits>) -> Result<Self, DatasetError> {
+        let limits = limits.into();
         let too_large = || DatasetError::FileTooLarge {
             path: path.to_owned(),
-            limit: options.max_file_bytes,
+            limit: limits.max_file_bytes,
         };
         let io = |operation| {
             move |source| DatasetError::Io {
@@ -68,7 +105,7 @@ impl TextFile {
                 source,
             }
         };
-        let limit = options.max_file_bytes.saturating_add(1);
+        let limit = limits.max_file_bytes.saturating_add(1);
         let mut raw = Vec::new();
         File::open(path)
             .map_err(io("open"))?
@@ -96,7 +133,7 @@ impl TextFile {
             }
             raw = content;
         }
-        Self::check(path, raw, bytes, sha256, options)
+        Self::check(path, raw, bytes, sha256, limits)
     }
 
     /// The same checks for bytes that are in memory already.
@@ -107,7 +144,7 @@ impl TextFile {
     ) -> Result<Self, DatasetError> {
         let raw = content.as_bytes().to_vec();
         let (bytes, sha256) = (raw.len() as u64, sha256_hex(&raw));
-        Self::check(Path::new(path), raw, bytes, sha256, options)
+        Self::check(Path::new(path), raw, bytes, sha256, options.into())
     }
 
     fn check(
@@ -115,7 +152,7 @@ impl TextFile {
         mut raw: Vec<u8>,
         bytes: u64,
         sha256: String,
-        options: &LoadOptions,
+        limits: Limits,
     ) -> Result<Self, DatasetError> {
         let byte_order_mark = raw.starts_with(b"\xEF\xBB\xBF");
         if byte_order_mark {
@@ -129,12 +166,12 @@ impl TextFile {
         let mut crlf = false;
         for (line, content) in (1_u64..).zip(raw.split(|byte| *byte == b'\n')) {
             crlf |= content.ends_with(b"\r");
-            if content.len() > options.max_line_bytes {
+            if content.len() > limits.max_line_bytes {
                 return Err(DatasetError::LineTooLong {
                     path: path.to_owned(),
                     line,
                     found: content.len(),
-                    limit: options.max_line_bytes,
+                    limit: limits.max_line_bytes,
                 });
             }
             if content.contains(&0) {
@@ -189,7 +226,7 @@ pub(crate) struct Table {
 }
 
 /// Runs of white space as one space, ends trimmed: a text never holds a tab or a line break.
-fn tidy(text: &str) -> String {
+pub(crate) fn tidy(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -327,62 +364,18 @@ impl Table {
         delimiter: u8,
         columns: Option<Columns>,
     ) -> Result<(), DatasetError> {
-        // The csv crate closes an open quote at the end of the input without a word. A last record
-        // of our own shows whether that happened: an open quote swallows it.
-        let sentinel = "\n\u{1}";
-        let input = file.text.as_bytes().chain(sentinel.as_bytes());
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(input);
         let strict = options.strict_tsv || columns.is_none();
         let mut columns = columns;
         let mut header_seen = false;
-        let mut record = csv::StringRecord::new();
-        let mut lines = LineCounter {
-            text: &file.text,
-            byte: 0,
-            line: 1,
-        };
-        loop {
-            let more = reader
-                .read_record(&mut record)
-                .map_err(|error| DatasetError::Io {
-                    operation: "parse",
-                    path: file.path.clone(),
-                    source: std::io::Error::other(error),
-                })?;
-            let start = record.position().map_or(0, csv::Position::byte);
-            let (line, first_byte) = lines.advance(start);
-            if !more || first_byte >= file.text.len() {
-                return Ok(());
-            }
-            let end = usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
-            if end > file.text.len() + 1 {
-                return Err(DatasetError::UnclosedQuote {
-                    path: file.path.clone(),
-                    line,
-                });
-            }
-            if let Some(field) = record
-                .iter()
-                .find(|field| field.len() > options.max_line_bytes)
-            {
-                return Err(DatasetError::LineTooLong {
-                    path: file.path.clone(),
-                    line,
-                    found: field.len(),
-                    limit: options.max_line_bytes,
-                });
-            }
+        let max_field = options.max_line_bytes;
+        for_each_csv_record(file, delimiter, max_field, |line, _, record| {
             if !header_seen {
                 header_seen = true;
                 if columns.is_none() {
                     let names: Vec<&str> = record.iter().map(str::trim).collect();
                     columns = Some(csv_columns(file, options, &names)?);
                 }
-                continue;
+                return Ok(());
             }
             let Some(c) = columns else { return Ok(()) };
             self.rows_read += 1;
@@ -391,7 +384,7 @@ impl Table {
                     return Err(ragged(file, line, c.width, record.len()));
                 }
                 self.ragged.push(line);
-                continue;
+                return Ok(());
             }
             if record.iter().any(|field| field.contains('\n')) {
                 self.multiline.push(line);
@@ -401,8 +394,8 @@ impl Table {
                 c.coarse.and_then(|i| record.get(i)),
                 c.fine.and_then(|i| record.get(i)),
             );
-            self.push(file, options, line, text, coarse, fine)?;
-        }
+            self.push(file, options, line, text, coarse, fine)
+        })
     }
 
     fn json_lines(&mut self, file: &TextFile, options: &LoadOptions) -> Result<(), DatasetError> {
@@ -460,6 +453,61 @@ impl Table {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Calls `visit` with the first line, the byte range and the fields of every record of a file with
+/// CSV quoting; the header is a record like any other.
+pub(crate) fn for_each_csv_record(
+    file: &TextFile,
+    delimiter: u8,
+    max_field_bytes: usize,
+    mut visit: impl FnMut(u64, Range<usize>, &csv::StringRecord) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    // The csv crate closes an open quote at the end of the input without a word. A last record
+    // of our own shows whether that happened: an open quote swallows it.
+    let sentinel = "\n\u{1}";
+    let input = file.text.as_bytes().chain(sentinel.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(input);
+    let mut record = csv::StringRecord::new();
+    let mut lines = LineCounter {
+        text: &file.text,
+        byte: 0,
+        line: 1,
+    };
+    loop {
+        let more = reader
+            .read_record(&mut record)
+            .map_err(|error| DatasetError::Io {
+                operation: "parse",
+                path: file.path.clone(),
+                source: std::io::Error::other(error),
+            })?;
+        let start = record.position().map_or(0, csv::Position::byte);
+        let (line, first_byte) = lines.advance(start);
+        if !more || first_byte >= file.text.len() {
+            return Ok(());
+        }
+        let end = usize::try_from(reader.position().byte()).unwrap_or(usize::MAX);
+        if end > file.text.len() + 1 {
+            return Err(DatasetError::UnclosedQuote {
+                path: file.path.clone(),
+                line,
+            });
+        }
+        if let Some(field) = record.iter().find(|field| field.len() > max_field_bytes) {
+            return Err(DatasetError::LineTooLong {
+                path: file.path.clone(),
+                line,
+                found: field.len(),
+                limit: max_field_bytes,
+            });
+        }
+        visit(line, first_byte..end.min(file.text.len()), &record)?;
     }
 }
 
@@ -533,7 +581,7 @@ fn csv_columns(
     })
 }
 
-fn ragged(file: &TextFile, line: u64, expected: usize, found: usize) -> DatasetError {
+pub(crate) fn ragged(file: &TextFile, line: u64, expected: usize, found: usize) -> DatasetError {
     DatasetError::RaggedRow {
         path: file.path.clone(),
         line,
@@ -542,18 +590,23 @@ fn ragged(file: &TextFile, line: u64, expected: usize, found: usize) -> DatasetE
     }
 }
 
-fn header_error(file: &TextFile, expected: &str, found: &str) -> DatasetError {
-    let shown: String = found.chars().take(HEADER_SHOWN).collect();
-    let dots = if found.chars().nth(HEADER_SHOWN).is_some() {
+pub(crate) fn header_error(file: &TextFile, expected: &str, found: &str) -> DatasetError {
+    DatasetError::Header {
+        path: file.path.clone(),
+        expected: expected.to_owned(),
+        found: shown(found),
+    }
+}
+
+/// The beginning of a value, made fit for an error message.
+pub(crate) fn shown(value: &str) -> String {
+    let start: String = value.chars().take(SHOWN).collect();
+    let dots = if value.chars().nth(SHOWN).is_some() {
         "..."
     } else {
         ""
     };
-    DatasetError::Header {
-        path: file.path.clone(),
-        expected: expected.to_owned(),
-        found: format!("{}{dots}", shown.escape_debug()),
-    }
+    format!("{}{dots}", start.escape_debug())
 }
 
 fn field_error(
@@ -562,20 +615,25 @@ fn field_error(
     field: &str,
     found: Option<&serde_json::Value>,
 ) -> DatasetError {
-    use serde_json::Value;
     DatasetError::Field {
         path: file.path.clone(),
         line,
         field: field.to_owned(),
         expected: "a string (a label may be a number)",
-        found: match found {
-            None => "nothing",
-            Some(Value::Null) => "null",
-            Some(Value::Bool(_)) => "a boolean",
-            Some(Value::Number(_)) => "a number",
-            Some(Value::String(_)) => "a string",
-            Some(Value::Array(_)) => "a list",
-            Some(Value::Object(_)) => "an object",
-        },
+        found: json_kind(found),
+    }
+}
+
+/// What a JSON value is, in words.
+pub(crate) fn json_kind(value: Option<&serde_json::Value>) -> &'static str {
+    use serde_json::Value;
+    match value {
+        None => "nothing",
+        Some(Value::Null) => "null",
+        Some(Value::Bool(_)) => "a boolean",
+        Some(Value::Number(_)) => "a number",
+        Some(Value::String(_)) => "a string",
+        Some(Value::Array(_)) => "a list",
+        Some(Value::Object(_)) => "an object",
     }
 }

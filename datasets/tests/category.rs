@@ -139,7 +139,7 @@ fn form_2_honours_quotes_and_skips_and_reports_ragged_rows() {
     assert!(
         error
             .to_string()
-            .contains("train.tsv:4: 3 fields; the header has 2")
+            .contains("train.tsv:4: 3 fields; expected 2")
     );
 }
 
