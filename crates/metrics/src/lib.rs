@@ -9,8 +9,10 @@
 //! | how good are mapped labels on unseen rows? | [`accuracy_with_mapping`] |
 //! | do retrieved neighbours share their query's label? | [`neighbour_precision`] |
 //! | do two score lists agree? | [`pearson`], [`spearman`] |
-//! | how good is an encoder on a similarity task of several subsets? | [`sts_scores`], [`average_of_tasks`] |
-//! | how is an embedding space spread out? | [`alignment`], [`uniformity`] |
+//! | how good is an encoder on a similarity task of several subsets? | [`sts_scores`], [`average_of_tasks`], [`TaskTable`] |
+//! | how is an embedding space spread out? | [`alignment`], [`uniformity`], [`average_cosine`], [`iso_score`] |
+//! | do queries find their documents? | [`relevant_ranks`], [`retrieval_scores`] |
+//! | can a linear classifier read labels off embeddings? | [`LogisticRegression`], [`stratified_folds`], [`label_accuracy`], [`f1_score`] |
 //! | is training data harder to fit than evaluation data? | [`relative_fitting_difficulty`] |
 //! | how much do seeds differ? | [`Summary`] |
 //!
@@ -35,17 +37,23 @@ mod accuracy;
 mod alignment;
 mod ari;
 mod assignment;
+mod classification;
 mod compensated_sum;
 mod contingency;
 mod correlation;
 mod error;
+mod isotropy;
+mod logistic_regression;
 mod neighbour_precision;
 mod nmi;
 mod purity;
+mod retrieval;
 mod rfd;
 mod rows;
+mod stratified_folds;
 mod sts;
 mod summary;
+mod task_table;
 mod uniformity;
 
 pub use accuracy::{
@@ -55,19 +63,27 @@ pub use accuracy::{
 pub use alignment::{alignment, alignment_with};
 pub use ari::{adjusted_rand_index, adjusted_rand_index_of};
 pub use assignment::{Assignment, Cost, max_assignment, min_assignment};
+pub use classification::{f1_score, label_accuracy};
 pub use contingency::Contingency;
 pub use correlation::{average_ranks, pearson, spearman};
 pub use error::MetricsError;
+pub use isotropy::{average_cosine, iso_score};
+pub use logistic_regression::{
+    Fit, LabelledRows, LogisticRegression, LogisticRegressionConfig, Optimizer, Trainer,
+};
 pub use neighbour_precision::{NeighbourPrecision, SelfNeighbour, neighbour_precision};
 pub use nmi::{normalized_mutual_information, normalized_mutual_information_of};
 pub use purity::{purity, purity_of};
+pub use retrieval::{RetrievalScores, relevant_ranks, retrieval_scores};
 pub use rfd::{
     RFD_START_STEP, RelativeFittingDifficulty, TracePoint, mean_of_best,
     relative_fitting_difficulty,
 };
+pub use stratified_folds::stratified_folds;
 pub use sts::{
-    Aggregation, StsCorrelation, StsScores, StsSubset, average_of_tasks, percent_rounded,
-    sts_scores,
+    Aggregation, StsCorrelation, StsScores, StsSubset, TaskAverage, average_of_tasks,
+    average_of_tasks_by, percent_rounded, sts_scores,
 };
 pub use summary::Summary;
+pub use task_table::TaskTable;
 pub use uniformity::{uniformity, uniformity_with};

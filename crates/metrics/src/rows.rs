@@ -5,6 +5,9 @@ use crate::error::MetricsError;
 /// Norms below this count as this, as in PyTorch's `normalize`: a zero row stays zero.
 const MIN_NORM: f64 = 1e-12;
 
+/// Partial sums per dot product, so that the additions can run side by side.
+const LANES: usize = 8;
+
 /// Checks a flat `[rows, dim]` matrix of finite numbers and returns `rows`, at least 1.
 pub(crate) fn check_rows(
     operation: &'static str,
@@ -60,6 +63,35 @@ pub(crate) fn normalised_rows(values: &[f32], dim: usize) -> Vec<f64> {
         normalised.extend(row.iter().map(|&value| f64::from(value) / norm));
     }
     normalised
+}
+
+/// Scalar product with a fixed order of additions.
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for (a, b) in a_lanes.iter().zip(b_lanes) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    lanes.iter().sum::<f64>() + rest
+}
+
+/// Scalar product in `f32` with a fixed order of additions.
+pub(crate) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
+    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
+    let mut lanes = [0.0_f32; LANES];
+    for (a, b) in a_lanes.iter().zip(b_lanes) {
+        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += a * b;
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    lanes.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

@@ -183,17 +183,36 @@ pub fn percent_rounded(fraction: f64) -> f64 {
 /// # Ok::<(), metrics::MetricsError>(())
 /// ```
 pub fn average_of_tasks(values: &[f64]) -> Result<f64, MetricsError> {
+    average_of_tasks_by(TaskAverage::Rounded, values)
+}
+
+/// How tasks are averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TaskAverage {
+    /// Each task rounded to two decimals of a percent first, as the published tables do.
+    #[default]
+    Rounded,
+    /// The tasks as they are.
+    Unrounded,
+}
+
+/// [`average_of_tasks`] with a choice: `100 * sum_t value_t / T` for
+/// [`TaskAverage::Unrounded`], in percent.
+///
+/// # Errors
+/// [`MetricsError::Empty`].
+pub fn average_of_tasks_by(average: TaskAverage, values: &[f64]) -> Result<f64, MetricsError> {
     if values.is_empty() {
         return Err(MetricsError::Empty {
             operation: "average_of_tasks",
             argument: "values",
         });
     }
-    Ok(values
-        .iter()
-        .map(|&value| percent_rounded(value))
-        .sum::<f64>()
-        / values.len() as f64)
+    let percent = |&value: &f64| match average {
+        TaskAverage::Rounded => percent_rounded(value),
+        TaskAverage::Unrounded => value * 100.0,
+    };
+    Ok(values.iter().map(percent).sum::<f64>() / values.len() as f64)
 }
 
 #[cfg(test)]
@@ -287,6 +306,8 @@ mod tests {
         assert!((average - (4.0 * 70.0 + 3.0 * 70.01) / 7.0).abs() < 1e-12);
         let unrounded = 100.0 * values.iter().sum::<f64>() / 7.0;
         assert!((average - unrounded).abs() > 5e-4);
+        let found = average_of_tasks_by(TaskAverage::Unrounded, &values).unwrap();
+        assert!((found - unrounded).abs() < 1e-12);
         // Exact ties go to the even hundredth: 0.125 % and 0.375 % are exact in binary.
         assert_eq!(percent_rounded(0.00125), 0.12);
         assert_eq!(percent_rounded(0.00375), 0.38);

@@ -2,13 +2,10 @@
 
 use crate::compensated_sum::CompensatedSum;
 use crate::error::MetricsError;
-use crate::rows::{check_rows, normalised_rows};
+use crate::rows::{check_rows, dot, normalised_rows};
 
 /// Rows per block: two blocks of 768-dimensional rows fill 400 KB, a usual second-level cache.
 const BLOCK: usize = 32;
-
-/// Partial sums per dot product, so that the additions can run side by side.
-const LANES: usize = 8;
 
 /// Uniformity with temperature 2.
 ///
@@ -120,20 +117,6 @@ impl LogSumExp {
     fn value(&self) -> f64 {
         self.largest + self.sum.value().ln()
     }
-}
-
-/// Scalar product with a fixed order of additions.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let (a_lanes, a_rest) = a.as_chunks::<LANES>();
-    let (b_lanes, b_rest) = b.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for (a, b) in a_lanes.iter().zip(b_lanes) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
-    }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    lanes.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

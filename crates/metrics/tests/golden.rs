@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use metrics::{
-    Aggregation, StsCorrelation, StsSubset, TracePoint, accuracy_with_mapping, adjusted_rand_index,
-    alignment_with, clustering_accuracy, normalized_mutual_information, pearson,
-    relative_fitting_difficulty, spearman, sts_scores, uniformity_with,
+    Aggregation, LabelledRows, LogisticRegression, Optimizer, StsCorrelation, StsSubset,
+    TracePoint, Trainer, accuracy_with_mapping, adjusted_rand_index, alignment_with,
+    clustering_accuracy, normalized_mutual_information, pearson, relative_fitting_difficulty,
+    spearman, sts_scores, uniformity_with,
 };
 use serde_json::Value;
 
@@ -188,4 +189,93 @@ fn alignment_uniformity() {
         check(&case, "rfd_u", &expected["rfd_u"], &[rfd.uniformity]);
     }
     assert_eq!(kinds, (2, 2));
+}
+
+/// Twelve steps of `torch.optim.Adam` and `RMSprop` on a linear layer with cross entropy, regenerated,
+/// from the repository root, by
+///
+/// ```text
+/// python scripts/oracles/transfer_evaluation.py --golden > crates/metrics/tests/golden/logistic_regression.json
+/// ```
+#[test]
+fn logistic_regression_follows_torch() {
+    let file: Value =
+        serde_json::from_str(include_str!("golden/logistic_regression.json")).unwrap();
+    let numbers = |value: &Value| -> Vec<f32> {
+        let items = value.as_array().unwrap().iter();
+        items.map(|item| item.as_f64().unwrap() as f32).collect()
+    };
+    let places = |value: &Value| -> Vec<usize> {
+        let items = value.as_array().unwrap().iter();
+        items.map(|item| item.as_u64().unwrap() as usize).collect()
+    };
+    let features = numbers(&file["features"]);
+    let labels: Vec<u32> = places(&file["labels"]).iter().map(|x| *x as u32).collect();
+    let [dim, classes] = ["dim", "classes"].map(|name| file[name].as_u64().unwrap() as usize);
+    let data = LabelledRows::new(&features, dim, &labels, classes).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 2);
+    for case in cases {
+        let model = |name: &str| LogisticRegression {
+            weight: numbers(&case[name]["weight"]),
+            bias: numbers(&case[name]["bias"]),
+        };
+        let optimizer = match case["optimizer"].as_str().unwrap() {
+            "adam" => Optimizer::Adam,
+            "rmsprop" => Optimizer::RmsProp,
+            other => panic!("{other}"),
+        };
+        let (lr, l2) = (case["lr"].as_f64().unwrap(), case["l2"].as_f64().unwrap());
+        let mut trainer = Trainer::new(model("first"), optimizer, lr, l2);
+        for batch in file["batches"].as_array().unwrap() {
+            trainer.step(&data, &places(batch)).unwrap();
+        }
+        let (expected, found) = (model("last"), &trainer.model);
+        let pairs = expected.weight.iter().zip(&found.weight);
+        for (expected, found) in pairs.chain(expected.bias.iter().zip(&found.bias)) {
+            // The steps are 1e-2 each; f32 rounding differs in the last bits.
+            assert!(
+                (expected - found).abs() < 2e-6,
+                "{optimizer:?} {expected} {found}"
+            );
+        }
+    }
+}
+
+/// Values of the project's specification of sentence embeddings (its section 4.2).
+#[test]
+fn specified_values() {
+    let x = [0.1, 0.4, 0.4, 0.9, 0.2, 0.7, 0.7, 0.3];
+    let y = [0.0, 2.0, 3.0, 5.0, 1.0, 4.0, 4.0, 1.0];
+    let near = |found: f64, expected: f64| {
+        assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+    };
+    near(spearman(&x, &y).unwrap(), 0.987804878);
+    near(pearson(&x, &y).unwrap(), 0.973060459);
+    let subset = |predicted, gold| StsSubset {
+        name: "subset",
+        predicted,
+        gold,
+    };
+    let scores = sts_scores(&[
+        subset(&[0.9, 0.2, 0.5, 0.7], &[5.0, 1.0, 2.0, 4.0]),
+        subset(&[0.3, 0.8, 0.6], &[2.0, 1.0, 3.0]),
+    ])
+    .unwrap()
+    .spearman;
+    near(scores.all, 0.545544726);
+    near(scores.mean, 0.25);
+    near(scores.wmean, 0.357142857);
+
+    let matrix = |offset: f64| -> Vec<f32> {
+        (0..4)
+            .flat_map(|i| (0..6).map(move |j| (f64::from(i), f64::from(j))))
+            .map(|(i, j)| ((0.7 * (i + 1.0) * (j + 1.0) + offset).sin() + 0.1 * (i - j)) as f32)
+            .collect()
+    };
+    let (z1, z2) = (matrix(0.0), matrix(0.3));
+    // The inputs are rounded to f32.
+    assert!((alignment_with(&z1, &z2, 6, 2.0).unwrap() - 0.059245176749).abs() < 1e-7);
+    let both = [z1, z2].concat();
+    assert!((uniformity_with(&both, 6, 2.0).unwrap() + 1.864295816963).abs() < 1e-6);
 }
