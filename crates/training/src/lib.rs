@@ -8,6 +8,7 @@
 //! | named random streams, keyed by epoch and step | [`Streams`] |
 //! | AdamW with parameter groups | [`AdamW`] |
 //! | clipping by the global norm | [`global_norm`], [`clip()`] |
+//! | a large in-batch objective in the memory of a small one | [`cached_backward`] |
 //! | learning rate per step | [`Schedule`] |
 //! | patience | [`EarlyStopping`] |
 //! | a module as named tensors, safetensors bytes | [`named_tensors`], [`load_named_tensors`] |
@@ -31,6 +32,7 @@ mod dashboard;
 mod early_stopping;
 mod error;
 mod file_layer;
+mod grad_cache;
 mod metrics_log;
 mod module_state;
 mod progress;
@@ -50,6 +52,7 @@ pub use dashboard::Dashboard;
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig, Goal, Verdict};
 pub use error::{BoxError, CheckpointDefect, Error, FileOperation, Mismatch, Result};
 pub use file_layer::{DiskLayer, FileLayer};
+pub use grad_cache::{CachedBackward, add_gradients, cached_backward};
 pub use kernels::DecayOrder;
 pub use metrics_log::MetricsLog;
 pub use module_state::{
