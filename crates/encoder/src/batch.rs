@@ -97,4 +97,27 @@ impl TokenBatch {
             .collect();
         Tensor::from_data(TensorData::new(rows, [self.texts()]), &self.ids.device())
     }
+
+    /// Rows of the tokens before the last ones, `[texts]`.
+    ///
+    /// # Errors
+    ///
+    /// A text of one token.
+    pub fn rows_before_last(&self) -> Result<Tensor<1, Int>, EncoderError> {
+        let mut rows = Vec::with_capacity(self.texts());
+        for pair in self.sequences.bounds().windows(2) {
+            if pair[1] - pair[0] < 2 {
+                return Err(EncoderError::Shape {
+                    operation: "mask pooling",
+                    expected: "at least two tokens a text".to_owned(),
+                    found: (pair[1] - pair[0]).to_string(),
+                });
+            }
+            rows.push(pair[1] as i32 - 2);
+        }
+        Ok(Tensor::from_data(
+            TensorData::new(rows, [self.texts()]),
+            &self.ids.device(),
+        ))
+    }
 }

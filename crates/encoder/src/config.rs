@@ -1,4 +1,4 @@
-//! Architecture of a BERT encoder, as `config.json` of a checkpoint states it.
+//! Sizes and rates of an encoder, as `config.json` of a checkpoint states them.
 
 use std::path::Path;
 
@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::EncoderError;
+use crate::families::{Architecture, Family};
 
-/// Sizes and rates of a BERT encoder (Devlin et al., arXiv 1810.04805).
+/// Sizes and rates of an encoder.
 ///
-/// Field names are those of `config.json`; keys this crate does not use are kept in `other` and
-/// written back unchanged, in their original order.
+/// Field names are those of BERT's `config.json` (Devlin et al., arXiv 1810.04805); other families
+/// read and write their own keys. Keys this crate does not use are kept in `other` and written back
+/// unchanged, in their original order.
 ///
 /// ```
 /// let config = encoder::BertConfig::tiny(1000);
@@ -28,10 +30,11 @@ pub struct BertConfig {
     pub num_attention_heads: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Feed-forward activation; only the exact GELU, `"gelu"`, is supported.
+    /// Feed-forward activation: the exact GELU, `"gelu"`, or what the family has in its place.
     #[serde(default = "default_activation")]
     pub hidden_act: String,
-    /// Longest sequence the position table covers, special tokens included.
+    /// Longest text in tokens, special tokens included. Position tables of RoBERTa and MPNet have
+    /// more rows, and `config.json` counts those.
     pub max_position_embeddings: usize,
     /// Segment types.
     #[serde(default = "default_type_vocab")]
@@ -51,6 +54,9 @@ pub struct BertConfig {
     /// Id of the padding token.
     #[serde(default)]
     pub pad_token_id: u32,
+    /// Which arrangement of the transformer; not a key of its own, but told from several.
+    #[serde(skip)]
+    pub family: Family,
     /// Everything else the file holds.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -89,6 +95,7 @@ impl BertConfig {
             hidden_dropout_prob: 0.1,
             attention_probs_dropout_prob: 0.1,
             pad_token_id: 0,
+            family: Family::Bert,
             other: Map::from_iter([
                 ("model_type".to_owned(), Value::from("bert")),
                 ("architectures".to_owned(), Value::from(vec!["BertModel"])),
@@ -107,11 +114,19 @@ impl BertConfig {
     /// The file cannot be read, is not JSON of this form, or holds a value out of range.
     pub fn from_file(path: &Path) -> Result<Self, EncoderError> {
         let text = std::fs::read_to_string(path).map_err(EncoderError::io("read", path))?;
-        let config: Self = serde_json::from_str(&text).map_err(|error| EncoderError::Json {
+        let invalid = |error: serde_json::Error| EncoderError::Json {
             path: path.to_owned(),
             message: error.to_string(),
-        })?;
-        config.check(&path.display().to_string())?;
+        };
+        let origin = path.display().to_string();
+        let map: Map<String, Value> = serde_json::from_str(&text).map_err(invalid)?;
+        let config = match Family::detect(&map, &origin)? {
+            // From the text, so that errors tell line and column.
+            Family::Bert => serde_json::from_str(&text),
+            family => family.read(map),
+        }
+        .map_err(invalid)?;
+        config.check(&origin)?;
         Ok(config)
     }
 
@@ -154,9 +169,6 @@ impl BertConfig {
                 &format!("a divisor of hidden_size {}", self.hidden_size),
             );
         }
-        if self.hidden_act != "gelu" {
-            return fail("hidden_act", self.hidden_act.clone(), "gelu (exact form)");
-        }
         for (field, value) in [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
             (
@@ -183,27 +195,30 @@ impl BertConfig {
                 "below vocab_size",
             );
         }
-        if let Some(kind) = self.other.get("model_type").and_then(Value::as_str)
+        if self.family == Family::Bert
+            && let Some(kind) = self.other.get("model_type").and_then(Value::as_str)
             && kind != "bert"
         {
-            return fail("model_type", kind.to_owned(), "bert");
+            return fail("model_type", kind.to_owned(), &Family::known());
         }
-        if let Some(kind) = self
-            .other
-            .get("position_embedding_type")
-            .and_then(Value::as_str)
-            && kind != "absolute"
-        {
-            return fail("position_embedding_type", kind.to_owned(), "absolute");
-        }
-        Ok(())
+        self.architecture(origin).map(|_| ())
     }
 
-    /// Sets both dropout rates.
+    /// The arrangement of the transformer; `origin` is named in the error.
+    pub(crate) fn architecture(&self, origin: &str) -> Result<Architecture, EncoderError> {
+        self.family.architecture(self, origin)
+    }
+
+    /// Sets both dropout rates, and the separate rate of the embeddings where a family has one.
     #[must_use]
     pub fn with_dropout(mut self, rate: f64) -> Self {
         self.hidden_dropout_prob = rate;
         self.attention_probs_dropout_prob = rate;
+        for field in ["embd_pdrop", "embedding_dropout"] {
+            if let Some(value) = self.other.get_mut(field) {
+                *value = Value::from(rate);
+            }
+        }
         self
     }
 }

@@ -82,6 +82,16 @@ pub enum EncoderError {
         /// How many.
         count: usize,
     },
+    /// A pooling needs weights that the model directory does not hold.
+    #[error(
+        "pooling {pooling} needs {head}, which the model directory lacks: choose another pooling, or train the head first"
+    )]
+    MissingHead {
+        /// Pooling asked for.
+        pooling: String,
+        /// Weights or setting it needs.
+        head: &'static str,
+    },
     /// Shapes or sizes handed to an operation do not fit together.
     #[error("{operation}: expected {expected}, found {found}")]
     Shape {

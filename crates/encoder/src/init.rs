@@ -53,6 +53,11 @@ impl Init {
         Param::from_data(TensorData::new(vec![value; count], shape), &self.device)
     }
 
+    /// Zeros that never receive a gradient, for a part that a family lacks.
+    pub(crate) fn absent<const D: usize>(&mut self, shape: [usize; D]) -> Param<Tensor<D>> {
+        self.constant(shape, 0.0).set_require_grad(false)
+    }
+
     fn values(&mut self, count: usize) -> Vec<f32> {
         let std = self.std;
         match &mut self.rng {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! config.json  model.safetensors  tokenizer.json  modules.json
-//! 1_Pooling/config.json  2_Normalize/  sentence_bert_config.json
+//! 1_Pooling/config.json  2_Dense/  2_Normalize/  sentence_bert_config.json
+//! config_sentence_transformers.json        prompts
 //! asterism.json  asterism.safetensors      what the layout has no place for
 //! ```
 //!
@@ -10,28 +11,42 @@
 //! caller's choice or the mean.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use burn::tensor::Device;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::bert::{BertModel, MlmHead};
+use crate::bert::{BertModel, Linear, MlmHead};
 use crate::config::BertConfig;
 use crate::error::EncoderError;
+use crate::families::Family;
 use crate::init::Init;
 use crate::pooling::Pooling;
+use crate::prompts::Prompts;
 use crate::sentence_encoder::SentenceEncoder;
+use crate::template::Template;
 use crate::tokenizer::TextTokenizer;
 use crate::weights::{self, Export, Import, WeightTensor};
 
 /// Files copied through unchanged, so that Python libraries find what they expect.
-const CARRIED: [&str; 4] = [
+const CARRIED: [&str; 5] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "vocab.txt",
-    "config_sentence_transformers.json",
+    "vocab.json",
+    "merges.txt",
 ];
+
+/// Names, versions and prompts, as Python keeps them.
+const PYTHON_SETTINGS: &str = "config_sentence_transformers.json";
+
+/// Kind of the module that Python readers do not know: they refuse the directory rather than
+/// compute other vectors.
+const MASK_MODULE: &str = "asterism.MaskPooling";
+
+/// Activation of SimCSE's head where it is written as a module of its own.
+const TANH: &str = "torch.nn.modules.activation.Tanh";
 
 /// What to accept while loading.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +68,12 @@ pub(crate) struct Carried {
     pub(crate) config: Option<(Vec<u8>, BertConfig)>,
     pub(crate) tokenizer_json: Option<Vec<u8>>,
     pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
+    /// `config_sentence_transformers.json` as it was read.
+    pub(crate) settings: Option<(Vec<u8>, Prompts)>,
     pub(crate) position_ids: Option<usize>,
-    /// Whether the file's encoder weights carry the `bert.` prefix of checkpoints with a task head.
+    /// Whether the pooling leaves the tokens of a prompt out.
+    pub(crate) excludes_prompt: bool,
+    /// Whether the file's encoder weights carry the prefix of checkpoints with a task head.
     pub(crate) prefixed: bool,
 }
 
@@ -84,20 +103,21 @@ impl SentenceEncoder {
             config = config.with_dropout(rate);
             config.check("options")?;
         }
+        let architecture = config.architecture(&config_path.display().to_string())?;
         let tokenizer_path = dir.join("tokenizer.json");
-        let tokenizer = TextTokenizer::from_file(&tokenizer_path)?;
+        let tokenizer = TextTokenizer::from_dir(dir)?;
         if tokenizer.vocab_size() > config.vocab_size {
             return Err(EncoderError::Config {
                 origin: config_path.display().to_string(),
                 field: "vocab_size",
                 found: config.vocab_size.to_string(),
                 expected: format!(
-                    "at least the {} entries of tokenizer.json",
+                    "at least the {} entries of the tokenizer",
                     tokenizer.vocab_size()
                 ),
             });
         }
-        let layout = Layout::read(dir)?;
+        let layout = Layout::read(dir, options.allow_non_finite)?;
         let max_len = options
             .max_len
             .or(layout.max_len)
@@ -112,25 +132,49 @@ impl SentenceEncoder {
             });
         }
         let tensors = weights::read_safetensors(&weights_path, options.allow_non_finite)?;
-        let prefixed = tensors.keys().any(|name| name.starts_with("bert."));
-        let mut import = Import::new(tensors);
-        let pooler = import.contains("pooler.dense.weight");
-        let bert = import.fill(BertModel::build(&config, pooler, &mut Init::zeros(device)));
+        let prefix = config.family.description().prefix;
+        let prefixed = tensors.keys().any(|name| name.starts_with(prefix));
+        let mut import = Import::new(tensors, config.family);
+        let pooler = import.contains("pooler.weight");
+        let mut bert = import.fill(BertModel::build(
+            &config,
+            &architecture,
+            pooler,
+            &mut Init::zeros(device),
+        ));
         let mlm_head = import
-            .contains("cls.predictions.transform.dense.weight")
+            .contains("transform.weight")
             .then(|| import.fill(MlmHead::build(&config, &mut Init::zeros(device))));
         import.finish(&weights_path)?;
+        if let Some(head) = layout.head {
+            bert.pooler = Some(head.into_linear(config.hidden_size, device)?);
+        }
 
         let mut carried = Carried {
             config: Some(as_read),
-            tokenizer_json: Some(
-                std::fs::read(&tokenizer_path)
-                    .map_err(EncoderError::io("read", &tokenizer_path))?,
-            ),
-            files: BTreeMap::new(),
+            tokenizer_json: match tokenizer_path.exists() {
+                true => Some(read_file(&tokenizer_path)?),
+                false => None,
+            },
             position_ids: weights::position_ids(&weights_path)?,
+            excludes_prompt: layout.excludes_prompt,
             prefixed,
+            ..Carried::default()
         };
+        let settings = dir.join(PYTHON_SETTINGS);
+        let mut prompts = Prompts::default();
+        if settings.exists() {
+            prompts =
+                Prompts::read(&read_json(&settings)?).map_err(|message| EncoderError::Json {
+                    path: settings.clone(),
+                    message,
+                })?;
+            carried.settings = Some((read_file(&settings)?, prompts.clone()));
+        }
+        let template = layout
+            .template
+            .map(|text| Template::new(&text, &tokenizer))
+            .transpose()?;
         for name in CARRIED {
             if let Ok(bytes) = std::fs::read(dir.join(name)) {
                 carried.files.insert(name, bytes);
@@ -144,6 +188,9 @@ impl SentenceEncoder {
             pooling: options.pooling.or(layout.pooling).unwrap_or(Pooling::Mean),
             normalize: layout.normalize,
             max_len,
+            template,
+            prompts,
+            truncate_dim: None,
             extension: read_extension(dir, options.allow_non_finite)?,
             carried,
         })
@@ -153,48 +200,50 @@ impl SentenceEncoder {
     ///
     /// # Errors
     ///
-    /// A file cannot be written, or the pooling has no form in the layout (`avg_top2`,
-    /// `avg_first_last`, `cls_mlp`): Python readers would silently compute other vectors.
+    /// A file cannot be written, the pooling needs a head or template that is not there, or it has
+    /// no form in the layout (`avg_top2`, `avg_first_last`): Python readers would silently compute
+    /// other vectors.
     pub fn save(&self, dir: &Path) -> Result<(), EncoderError> {
-        let (cls, mean) = match self.pooling {
-            Pooling::Cls => (true, false),
-            Pooling::Mean => (false, true),
-            other => {
-                return Err(EncoderError::Config {
-                    origin: dir.display().to_string(),
-                    field: "pooling",
-                    found: other.to_string(),
-                    expected:
-                        "cls or mean, the poolings the sentence-transformers layout can express"
-                            .to_owned(),
-                });
-            }
-        };
+        self.check_pooling()?;
+        if matches!(self.pooling, Pooling::AvgTop2 | Pooling::AvgFirstLast) {
+            return Err(EncoderError::Config {
+                origin: dir.display().to_string(),
+                field: "pooling",
+                found: self.pooling.to_string(),
+                expected:
+                    "cls_mlp, mask, cls or mean, the poolings the sentence-transformers layout can express"
+                        .to_owned(),
+            });
+        }
         std::fs::create_dir_all(dir.join("1_Pooling")).map_err(EncoderError::io("create", dir))?;
         let config_path = dir.join("config.json");
         match &self.carried.config {
             Some((bytes, config)) if *config == self.config => write_file(&config_path, bytes)?,
             _ => {
                 let value =
-                    serde_json::to_value(&self.config).map_err(|error| EncoderError::Json {
-                        path: config_path.clone(),
-                        message: error.to_string(),
-                    })?;
+                    self.config
+                        .family
+                        .write(&self.config)
+                        .map_err(|error| EncoderError::Json {
+                            path: config_path.clone(),
+                            message: error.to_string(),
+                        })?;
                 write_json(&config_path, &value)?;
             }
         }
-        let mut export = Export::default();
+        let mut export = Export::new(self.config.family);
         export.add(&self.bert);
         if let Some(head) = &self.mlm_head {
             export.add(head);
         }
         // A head beside the encoder needs the prefix, or Python would not find the encoder.
         if self.carried.prefixed || self.mlm_head.is_some() {
+            let family = self.config.family;
             export.tensors = std::mem::take(&mut export.tensors)
                 .into_iter()
-                .map(|(name, tensor)| match name.starts_with("cls.") {
+                .map(|(name, tensor)| match family.is_head(&name) {
                     true => (name, tensor),
-                    false => (format!("bert.{name}"), tensor),
+                    false => (format!("{}{name}", family.description().prefix), tensor),
                 })
                 .collect();
         }
@@ -214,33 +263,10 @@ impl SentenceEncoder {
             write_file(&dir.join(name), bytes)?;
         }
         if !self.carried.files.contains_key("tokenizer_config.json") {
-            write_json(
-                &dir.join("tokenizer_config.json"),
-                &json!({
-                    "tokenizer_class": "BertTokenizerFast", "model_max_length": self.config.max_position_embeddings,
-                    "do_lower_case": true, "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]",
-                    "pad_token": "[PAD]", "mask_token": "[MASK]",
-                }),
-            )?;
+            write_json(&dir.join("tokenizer_config.json"), &self.tokenizer_config())?;
         }
-        let mut modules = vec![
-            json!({"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}),
-            json!({"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}),
-        ];
-        if self.normalize {
-            modules.push(json!({"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}));
-            std::fs::create_dir_all(dir.join("2_Normalize"))
-                .map_err(EncoderError::io("create", dir))?;
-        }
-        write_json(&dir.join("modules.json"), &Value::from(modules))?;
-        write_json(
-            &dir.join("1_Pooling/config.json"),
-            &json!({
-                "word_embedding_dimension": self.config.hidden_size,
-                "pooling_mode_cls_token": cls, "pooling_mode_mean_tokens": mean,
-                "pooling_mode_max_tokens": false, "pooling_mode_mean_sqrt_len_tokens": false,
-            }),
-        )?;
+        self.save_settings(dir)?;
+        self.save_modules(dir)?;
         write_json(
             &dir.join("sentence_bert_config.json"),
             &json!({"max_seq_length": self.max_len, "do_lower_case": false}),
@@ -259,6 +285,109 @@ impl SentenceEncoder {
             )?;
         }
         Ok(())
+    }
+
+    /// What Python needs to know of a tokenizer that came without `tokenizer_config.json`.
+    fn tokenizer_config(&self) -> Value {
+        let tokenizer = &self.tokenizer;
+        let length = self.config.max_position_embeddings;
+        let token = |id: Option<u32>| id.and_then(|id| tokenizer.token(id));
+        if token(tokenizer.cls_id()).as_deref() == Some("[CLS]")
+            && self.config.family == Family::Bert
+        {
+            return json!({
+                "tokenizer_class": "BertTokenizerFast", "model_max_length": length,
+                "do_lower_case": true, "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]",
+                "pad_token": "[PAD]", "mask_token": "[MASK]",
+            });
+        }
+        let mut config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length,
+            "pad_token": token(Some(tokenizer.pad_id())),
+            "model_input_names": ["input_ids", "attention_mask"],
+        });
+        for (key, id) in [
+            ("cls_token", tokenizer.cls_id()),
+            ("sep_token", tokenizer.sep_id()),
+            ("mask_token", tokenizer.mask_id()),
+        ] {
+            if let Some(token) = token(id) {
+                config[key] = Value::from(token);
+            }
+        }
+        config
+    }
+
+    /// Prompts, and whatever else Python keeps beside them.
+    fn save_settings(&self, dir: &Path) -> Result<(), EncoderError> {
+        let path = dir.join(PYTHON_SETTINGS);
+        let mut settings = match &self.carried.settings {
+            Some((bytes, prompts)) if *prompts == self.prompts => return write_file(&path, bytes),
+            Some((bytes, _)) => serde_json::from_slice(bytes).unwrap_or_else(|_| json!({})),
+            None if self.prompts == Prompts::default() => return Ok(()),
+            None => json!({}),
+        };
+        settings["prompts"] = json!(self.prompts.texts);
+        settings["default_prompt_name"] = json!(self.prompts.default);
+        write_json(&path, &settings)
+    }
+
+    /// `modules.json` and the folders it names.
+    fn save_modules(&self, dir: &Path) -> Result<(), EncoderError> {
+        let hidden = self.config.hidden_size;
+        let mut modules: Vec<Value> = Vec::new();
+        let mut add = |folder: &str, kind: &str| {
+            let index = modules.len();
+            let kind = match kind.contains('.') {
+                true => kind.to_owned(),
+                false => format!("sentence_transformers.models.{kind}"),
+            };
+            modules.push(
+                json!({"idx": index, "name": index.to_string(), "path": folder, "type": kind}),
+            );
+        };
+        add("", "Transformer");
+        let template = self.template.as_ref().map(Template::text);
+        if self.pooling == Pooling::Mask {
+            add("1_Pooling", MASK_MODULE);
+            write_json(
+                &dir.join("1_Pooling/config.json"),
+                &json!({"word_embedding_dimension": hidden, "pooling_mode": "mask", "template": template}),
+            )?;
+        } else {
+            add("1_Pooling", "Pooling");
+            let mean = self.pooling == Pooling::Mean;
+            let mut config = json!({
+                "word_embedding_dimension": hidden,
+                "pooling_mode_cls_token": !mean, "pooling_mode_mean_tokens": mean,
+                "pooling_mode_max_tokens": false, "pooling_mode_mean_sqrt_len_tokens": false,
+            });
+            if self.carried.excludes_prompt {
+                config["include_prompt"] = Value::from(false);
+            }
+            write_json(&dir.join("1_Pooling/config.json"), &config)?;
+        }
+        if let (Pooling::ClsMlp, Some(pooler)) = (self.pooling, &self.bert.pooler) {
+            add("2_Dense", "Dense");
+            let folder = dir.join("2_Dense");
+            std::fs::create_dir_all(&folder).map_err(EncoderError::io("create", &folder))?;
+            write_json(
+                &folder.join("config.json"),
+                &json!({"in_features": hidden, "out_features": hidden, "bias": true, "activation_function": TANH}),
+            )?;
+            let tensors = weights::dense_tensors(pooler);
+            weights::write_safetensors(&folder.join("model.safetensors"), &tensors, None)?;
+        }
+        if self.normalize {
+            let folder = match self.pooling {
+                Pooling::ClsMlp => "3_Normalize",
+                _ => "2_Normalize",
+            };
+            add(folder, "Normalize");
+            let folder = dir.join(folder);
+            std::fs::create_dir_all(&folder).map_err(EncoderError::io("create", &folder))?;
+        }
+        write_json(&dir.join("modules.json"), &Value::from(modules))
     }
 
     /// SHA-256 of the weights file of a model directory, for manifests.
@@ -280,17 +409,21 @@ impl SentenceEncoder {
 #[derive(Default)]
 struct Layout {
     pooling: Option<Pooling>,
+    template: Option<String>,
+    /// A dense layer with tanh behind the first token's state.
+    head: Option<DenseHead>,
     normalize: bool,
     max_len: Option<usize>,
+    excludes_prompt: bool,
 }
 
 impl Layout {
-    fn read(dir: &Path) -> Result<Self, EncoderError> {
+    fn read(dir: &Path, allow_non_finite: bool) -> Result<Self, EncoderError> {
         let path = dir.join("modules.json");
-        if !path.exists() {
-            return Ok(Self::default());
-        }
         let mut layout = Self::default();
+        if !path.exists() {
+            return Ok(layout);
+        }
         let invalid = |message: String| EncoderError::Json {
             path: path.clone(),
             message,
@@ -301,25 +434,37 @@ impl Layout {
             .ok_or_else(|| invalid("expected a list of modules".to_owned()))?;
         for module in modules {
             let text = |key: &str| module.get(key).and_then(Value::as_str).unwrap_or_default();
+            let folder = || {
+                let folder = Path::new(text("path"));
+                let inside = folder
+                    .components()
+                    .all(|part| matches!(part, Component::Normal(_)));
+                match inside {
+                    true => Ok(dir.join(folder)),
+                    false => Err(invalid(format!(
+                        "path `{}` leaves the directory",
+                        text("path")
+                    ))),
+                }
+            };
             match text("type").rsplit('.').next().unwrap_or_default() {
                 "Transformer" => {}
                 "Normalize" => layout.normalize = true,
-                "Pooling" => {
-                    let folder = Path::new(text("path"));
-                    if !folder
-                        .components()
-                        .all(|part| matches!(part, Component::Normal(_)))
-                    {
-                        return Err(invalid(format!(
-                            "path `{}` leaves the directory",
-                            text("path")
-                        )));
-                    }
-                    layout.pooling = Some(read_pooling(&dir.join(folder).join("config.json"))?);
+                "Pooling" | "MaskPooling" => {
+                    layout.read_pooling(&folder()?.join("config.json"))?;
+                }
+                "Dense" if layout.pooling == Some(Pooling::Cls) => {
+                    layout.head = Some(DenseHead::read(&folder()?, allow_non_finite)?);
+                    layout.pooling = Some(Pooling::ClsMlp);
+                }
+                "Dense" => {
+                    return Err(invalid(
+                        "module type `Dense`, expected behind the pooling cls only".to_owned(),
+                    ));
                 }
                 other => {
                     return Err(invalid(format!(
-                        "module type `{other}`, expected Transformer, Pooling or Normalize"
+                        "module type `{other}`, expected Transformer, Pooling, Dense or Normalize"
                     )));
                 }
             }
@@ -333,10 +478,20 @@ impl Layout {
         }
         Ok(layout)
     }
+
+    fn read_pooling(&mut self, path: &Path) -> Result<(), EncoderError> {
+        let config = read_json(path)?;
+        self.excludes_prompt = config.get("include_prompt") == Some(&Value::Bool(false));
+        self.template = config
+            .get("template")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        self.pooling = Some(pooling_mode(path, &config)?);
+        Ok(())
+    }
 }
 
-fn read_pooling(path: &Path) -> Result<Pooling, EncoderError> {
-    let config = read_json(path)?;
+fn pooling_mode(path: &Path, config: &Value) -> Result<Pooling, EncoderError> {
     let invalid = |message: String| EncoderError::Json {
         path: path.to_owned(),
         message,
@@ -346,8 +501,9 @@ fn read_pooling(path: &Path) -> Result<Pooling, EncoderError> {
         return match mode {
             "cls" => Ok(Pooling::Cls),
             "mean" => Ok(Pooling::Mean),
+            "mask" => Ok(Pooling::Mask),
             other => Err(invalid(format!(
-                "pooling_mode `{other}`, expected cls or mean"
+                "pooling_mode `{other}`, expected cls, mean or mask"
             ))),
         };
     }
@@ -364,6 +520,40 @@ fn read_pooling(path: &Path) -> Result<Pooling, EncoderError> {
         _ => Err(invalid(format!(
             "pooling modes {on:?}, expected exactly one of pooling_mode_cls_token, pooling_mode_mean_tokens"
         ))),
+    }
+}
+
+/// `tanh(W x + b)` as a module of its own: the form in which SimCSE's head is written for Python.
+struct DenseHead {
+    path: PathBuf,
+    tensors: BTreeMap<String, WeightTensor>,
+}
+
+impl DenseHead {
+    fn read(folder: &Path, allow_non_finite: bool) -> Result<Self, EncoderError> {
+        let path = folder.join("config.json");
+        let config = read_json(&path)?;
+        let found = config.get("activation_function").and_then(Value::as_str);
+        let residual = config.get("use_residual") == Some(&Value::Bool(true));
+        if found.is_some_and(|name| name.rsplit('.').next() != Some("Tanh")) || residual {
+            return Err(EncoderError::Json {
+                path,
+                message: format!(
+                    "activation_function {}, use_residual {residual}; expected {TANH} and no residual",
+                    found.unwrap_or_default()
+                ),
+            });
+        }
+        let path = folder.join("model.safetensors");
+        Ok(Self {
+            tensors: weights::read_safetensors(&path, allow_non_finite)?,
+            path,
+        })
+    }
+
+    fn into_linear(self, hidden: usize, device: &Device) -> Result<Linear, EncoderError> {
+        let linear = Linear::new(hidden, hidden, &mut Init::zeros(device));
+        weights::fill_dense(linear, self.tensors, &self.path)
     }
 }
 
@@ -386,6 +576,10 @@ fn read_extension(dir: &Path, allow_non_finite: bool) -> Result<Extension, Encod
         extension.tensors = weights::read_safetensors(&path, allow_non_finite)?;
     }
     Ok(extension)
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, EncoderError> {
+    std::fs::read(path).map_err(EncoderError::io("read", path))
 }
 
 fn read_json(path: &Path) -> Result<Value, EncoderError> {

@@ -10,6 +10,9 @@ use crate::batch::TokenBatch;
 use crate::bert::{HiddenStates, Linear};
 use crate::error::EncoderError;
 
+/// What `cls_mlp` needs.
+pub(crate) const POOLER: &str = "a pooler (pooler.dense.weight, or mlp.dense.weight of SimCSE)";
+
 /// How the hidden states of a text become one vector.
 ///
 /// With `h_1` the output of the first layer, `h_last` that of the last:
@@ -21,8 +24,10 @@ use crate::error::EncoderError;
 /// | `mean` (also `avg`) | mean of `h_last` over the tokens of the text |
 /// | `avg_top2` | mean of `(h_last + h_{last-1}) / 2` |
 /// | `avg_first_last` | mean of `(h_1 + h_last) / 2`; not the embedding output |
+/// | `mask` | `h_last` of the token before the last, the mask token of a [`Template`](crate::Template) |
 ///
-/// Source: SimCSE (Gao et al., arXiv 2104.08821), section 3 and released code.
+/// Source: SimCSE (Gao et al., arXiv 2104.08821), section 3 and released code; `mask` as in
+/// PromptBERT (Jiang et al., arXiv 2201.04337) and NGCSE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
@@ -37,23 +42,26 @@ pub enum Pooling {
     AvgTop2,
     /// Mean of the first and the last layer.
     AvgFirstLast,
+    /// The mask token at the end of a template.
+    Mask,
 }
 
 impl Pooling {
     /// All poolings.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Cls,
         Self::ClsMlp,
         Self::Mean,
         Self::AvgTop2,
         Self::AvgFirstLast,
+        Self::Mask,
     ];
 
     /// `[texts, hidden]` from `[tokens, hidden]` states.
     ///
     /// # Errors
     ///
-    /// `cls_mlp` without a pooler in the checkpoint.
+    /// `cls_mlp` without a pooler in the checkpoint; `mask` with a text of one token.
     pub fn forward(
         self,
         states: &HiddenStates,
@@ -63,12 +71,7 @@ impl Pooling {
         Ok(match self {
             Self::Cls => first_token(states.last.clone(), batch),
             Self::ClsMlp => {
-                let pooler = pooler.ok_or_else(|| EncoderError::Config {
-                    origin: "pooling".to_owned(),
-                    field: "pooling",
-                    found: self.to_string(),
-                    expected: "a checkpoint with pooler.dense weights".to_owned(),
-                })?;
+                let pooler = pooler.ok_or_else(|| self.missing(POOLER))?;
                 pooler
                     .forward(first_token(states.last.clone(), batch))
                     .tanh()
@@ -82,7 +85,16 @@ impl Pooling {
                 (states.last.clone() + states.first.clone()).mul_scalar(0.5),
                 batch,
             ),
+            Self::Mask => states.last.clone().select(0, batch.rows_before_last()?),
         })
+    }
+
+    /// The error for a head or setting that is not there.
+    pub(crate) fn missing(self, head: &'static str) -> EncoderError {
+        EncoderError::MissingHead {
+            pooling: self.to_string(),
+            head,
+        }
     }
 }
 
@@ -94,6 +106,7 @@ impl fmt::Display for Pooling {
             Self::Mean => "mean",
             Self::AvgTop2 => "avg_top2",
             Self::AvgFirstLast => "avg_first_last",
+            Self::Mask => "mask",
         })
     }
 }
@@ -114,7 +127,7 @@ impl FromStr for Pooling {
                 origin: "pooling".to_owned(),
                 field: "pooling",
                 found: text.to_owned(),
-                expected: "cls, cls_mlp, mean, avg_top2 or avg_first_last".to_owned(),
+                expected: "cls, cls_mlp, mean, avg_top2, avg_first_last or mask".to_owned(),
             })
     }
 }

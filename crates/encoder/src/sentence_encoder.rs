@@ -8,7 +8,9 @@ use crate::bert::{BertModel, MlmHead};
 use crate::config::BertConfig;
 use crate::error::EncoderError;
 use crate::model_dir::{Carried, Extension};
-use crate::pooling::Pooling;
+use crate::pooling::{POOLER, Pooling};
+use crate::prompts::{Prompt, Prompts};
+use crate::template::Template;
 use crate::tokenizer::TextTokenizer;
 
 /// A tokenizer, a transformer and a pooling: everything a model directory holds.
@@ -39,10 +41,16 @@ pub struct SentenceEncoder {
     pub pooling: Pooling,
     /// Whether vectors are scaled to unit length.
     pub normalize: bool,
-    /// Longest text in tokens, special tokens included.
+    /// Longest text in tokens, special tokens included; a template comes on top.
     pub max_len: usize,
+    /// What texts are wrapped in; the pooling `mask` needs one.
+    pub template: Option<Template>,
+    /// What may be put in front of texts.
+    pub prompts: Prompts,
     /// Heads, centroids and names that the layout has no place for.
     pub extension: Extension,
+    /// Dimensions that `encode` keeps.
+    pub(crate) truncate_dim: Option<usize>,
     pub(crate) carried: Carried,
 }
 
@@ -65,6 +73,41 @@ impl Embeddings {
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.dim..(index + 1) * self.dim]
     }
+
+    /// The first `dim` dimensions of every row, scaled to unit length again if asked for.
+    ///
+    /// # Errors
+    ///
+    /// `dim` is 0 or above the width.
+    ///
+    /// ```
+    /// let vectors = encoder::Embeddings { values: vec![3.0, 4.0, 12.0], dim: 3 };
+    /// assert_eq!(vectors.truncated(2, true).unwrap().values, [0.6, 0.8]);
+    /// ```
+    pub fn truncated(&self, dim: usize, normalize: bool) -> Result<Self, EncoderError> {
+        check_truncation(dim, self.dim)?;
+        let mut values = Vec::with_capacity(self.rows() * dim);
+        for row in 0..self.rows() {
+            let row = &self.row(row)[..dim];
+            let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+            let norm = if normalize { norm.max(1e-12) } else { 1.0 };
+            values.extend(row.iter().map(|value| value / norm));
+        }
+        Ok(Self { values, dim })
+    }
+}
+
+/// A dimension that vectors can be cut to.
+fn check_truncation(dim: usize, width: usize) -> Result<(), EncoderError> {
+    if (1..=width).contains(&dim) {
+        return Ok(());
+    }
+    Err(EncoderError::Config {
+        origin: "vectors".to_owned(),
+        field: "truncate_dim",
+        found: dim.to_string(),
+        expected: format!("1 to {width}"),
+    })
 }
 
 impl SentenceEncoder {
@@ -97,6 +140,9 @@ impl SentenceEncoder {
             tokenizer,
             pooling,
             normalize: true,
+            template: None,
+            prompts: Prompts::default(),
+            truncate_dim: None,
             extension: Extension::default(),
             carried: Carried::default(),
         })
@@ -116,26 +162,127 @@ impl SentenceEncoder {
         pooling.forward(&states, batch, bert.pooler.as_ref())
     }
 
-    /// Vectors of texts in their order, in batches of at most `batch_size` of similar length.
+    /// Vectors of texts in their order, in batches of at most `batch_size` of similar length; the
+    /// model's default prompt and template apply.
     ///
     /// # Errors
     ///
-    /// A text cannot be tokenised, or the model refuses a batch.
+    /// A text cannot be tokenised, the pooling needs what is not there, or the model refuses a
+    /// batch.
     pub fn encode<S: AsRef<str>>(
         &self,
         texts: &[S],
         batch_size: usize,
     ) -> Result<Embeddings, EncoderError> {
-        let ids = self.tokenizer.encode(texts, self.max_len)?;
+        self.encode_with(texts, batch_size, Prompt::Default)
+    }
+
+    /// As [`encode`](Self::encode) with another prompt.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode), and for a prompt that the model does not have.
+    pub fn encode_with<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        batch_size: usize,
+        prompt: Prompt<'_>,
+    ) -> Result<Embeddings, EncoderError> {
+        self.check_pooling()?;
+        let ids = self.token_ids(texts, prompt)?;
         let bert = self.bert.valid();
-        encode_ids(
-            &bert,
-            self.pooling,
-            self.normalize,
-            &ids,
-            batch_size,
-            |_, _| {},
-        )
+        let normalize = self.normalize && self.truncate_dim.is_none();
+        let vectors = encode_ids(&bert, self.pooling, normalize, &ids, batch_size, |_, _| {})?;
+        match self.truncate_dim {
+            Some(dim) => vectors.truncated(dim, self.normalize),
+            None => Ok(vectors),
+        }
+    }
+
+    /// Token ids of texts as [`encode`](Self::encode) sees them: behind the prompt, cut to
+    /// `max_len`, and wrapped in the template. Texts are cut further where the template would reach
+    /// beyond the positions.
+    ///
+    /// # Errors
+    ///
+    /// A text cannot be tokenised, or the model has no such prompt.
+    pub fn token_ids<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        prompt: Prompt<'_>,
+    ) -> Result<Vec<Vec<u32>>, EncoderError> {
+        let prompt = self.prompts.text(prompt)?;
+        let length = match &self.template {
+            Some(template) => {
+                let positions = self.config.max_position_embeddings;
+                self.max_len.min(positions.saturating_sub(template.added()))
+            }
+            None => self.max_len,
+        };
+        let ids = if prompt.is_empty() {
+            self.tokenizer.encode(texts, length)?
+        } else {
+            if self.carried.excludes_prompt {
+                return Err(EncoderError::Config {
+                    origin: "1_Pooling/config.json".to_owned(),
+                    field: "include_prompt",
+                    found: "false".to_owned(),
+                    expected: "true where a prompt is used".to_owned(),
+                });
+            }
+            let texts: Vec<String> = texts
+                .iter()
+                .map(|text| format!("{prompt}{}", text.as_ref()))
+                .collect();
+            self.tokenizer.encode(&texts, length)?
+        };
+        Ok(match &self.template {
+            Some(template) => ids.iter().map(|ids| template.wrap(ids)).collect(),
+            None => ids,
+        })
+    }
+
+    /// Wraps every text from now on in a template, see [`Template::new`].
+    ///
+    /// # Errors
+    ///
+    /// The template does not fit the tokenizer.
+    pub fn set_template(&mut self, text: &str) -> Result<(), EncoderError> {
+        self.template = Some(Template::new(text, &self.tokenizer)?);
+        Ok(())
+    }
+
+    /// Keeps the first `dim` dimensions of every vector of [`encode`](Self::encode) from now on
+    /// (Matryoshka; Kusupati et al., arXiv 2205.13147), scaled to unit length again where the model
+    /// normalises; `None`: all.
+    ///
+    /// # Errors
+    ///
+    /// `dim` is 0 or above the width of the model.
+    pub fn set_truncate_dim(&mut self, dim: Option<usize>) -> Result<(), EncoderError> {
+        if let Some(dim) = dim {
+            check_truncation(dim, self.config.hidden_size)?;
+        }
+        self.truncate_dim = dim;
+        Ok(())
+    }
+
+    /// Whether the weights and settings that the pooling needs are there.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::MissingHead`]: `cls_mlp` without a pooler, `mask` without a template.
+    pub fn check_pooling(&self) -> Result<(), EncoderError> {
+        match self.pooling {
+            Pooling::ClsMlp if self.bert.pooler.is_none() => Err(self.pooling.missing(POOLER)),
+            Pooling::Mask if self.template.is_none() => Err(self.pooling.missing("a template")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Dimensions of the vectors of [`encode`](Self::encode).
+    pub fn dim(&self) -> usize {
+        self.truncate_dim.unwrap_or(self.config.hidden_size)
     }
 }
 
@@ -187,8 +334,8 @@ pub fn encode_ids<R: AsRef<[u32]>>(
     Ok(Embeddings { values, dim })
 }
 
-/// Most tokens in a batch of [`encode_ids`], unless one text alone has more: enough for matrix products
-/// at full rate, and the widest activation of MiniLM stays at 24 MiB.
+/// Most tokens in a batch of [`encode_ids`], unless one text alone has more: enough for matrix
+/// products at full rate, and the widest activation of MiniLM stays at 24 MiB.
 const TOKEN_BUDGET: usize = 4096;
 
 /// How many of `order` make up the next batch: at most `batch_size` rows and the token budget.

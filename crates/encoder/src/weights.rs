@@ -1,90 +1,26 @@
 //! Weights in and out of safetensors, under the names Hugging Face checkpoints use.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use crate::bert::Linear;
 use crate::error::EncoderError;
-
-/// Path of a parameter here -> name in the checkpoint. Applied in order, on whole path segments;
-/// the longer patterns come first because `output` and `layer_norm` mean something else inside
-/// `attention` and `embeddings` than directly in a layer.
-const NAMES: [(&str, &str); 12] = [
-    (
-        "layers.*.attention.query",
-        "encoder.layer.*.attention.self.query",
-    ),
-    (
-        "layers.*.attention.key",
-        "encoder.layer.*.attention.self.key",
-    ),
-    (
-        "layers.*.attention.value",
-        "encoder.layer.*.attention.self.value",
-    ),
-    (
-        "layers.*.attention.output",
-        "encoder.layer.*.attention.output.dense",
-    ),
-    (
-        "layers.*.attention.layer_norm",
-        "encoder.layer.*.attention.output.LayerNorm",
-    ),
-    (
-        "layers.*.intermediate",
-        "encoder.layer.*.intermediate.dense",
-    ),
-    ("layers.*.output", "encoder.layer.*.output.dense"),
-    ("layers.*.layer_norm", "encoder.layer.*.output.LayerNorm"),
-    ("embeddings.layer_norm", "embeddings.LayerNorm"),
-    ("pooler", "pooler.dense"),
-    ("transform", "cls.predictions.transform.dense"),
-    ("layer_norm", "cls.predictions.transform.LayerNorm"),
-];
-
-/// Buffers and heads of older checkpoints that carry no weights of the encoder.
-const IGNORED: [&str; 5] = [
-    "embeddings.position_ids",
-    "embeddings.token_type_ids",
-    "cls.predictions.decoder.weight",
-    "cls.predictions.decoder.bias",
-    "cls.seq_relationship.",
-];
-
-/// Checkpoint name of a parameter path such as `layers.0.attention.query.weight`.
-pub(crate) fn checkpoint_name(path: &str) -> String {
-    if path == "bias" {
-        return "cls.predictions.bias".to_owned();
-    }
-    let segments: Vec<&str> = path.split('.').collect();
-    for (ours, theirs) in NAMES {
-        let pattern: Vec<&str> = ours.split('.').collect();
-        if segments.len() != pattern.len() + 1 {
-            continue;
-        }
-        let mut star = "";
-        let fits = pattern.iter().zip(&segments).all(|(pattern, segment)| {
-            if *pattern == "*" {
-                star = segment;
-                true
-            } else {
-                pattern == segment
-            }
-        });
-        if fits {
-            return format!("{}.{}", theirs.replace('*', star), segments[pattern.len()]);
-        }
-    }
-    path.to_owned()
-}
+use crate::families::{Family, Slot};
 
 /// Linear maps are `[in, out]` here and `[out, in]` in checkpoints; tables are the same in both.
 fn is_transposed(path: &str, rank: usize) -> bool {
-    rank == 2 && !path.starts_with("embeddings.")
+    rank == 2 && !path.starts_with("embeddings.") && !path.starts_with("relative_attention_bias.")
 }
+
+/// SimCSE's training code keeps its head under this name; everywhere else it is the pooler.
+const SIMCSE_HEAD: &str = "mlp.dense.";
+
+/// The pooler, in every family.
+const POOLER: &str = "pooler.dense.";
 
 /// One tensor of a file, widened to f32.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,28 +106,43 @@ fn half_to_f32(bits: u16) -> f32 {
 
 /// Takes tensors out of a file's contents into modules and keeps account of what did not fit.
 pub(crate) struct Import {
+    family: Family,
     tensors: BTreeMap<String, WeightTensor>,
+    /// Tensors of which a part was taken.
+    taken: BTreeSet<String>,
     problems: Vec<String>,
 }
 
 impl Import {
-    /// Strips the `bert.` prefix that checkpoints with a task head carry.
-    pub(crate) fn new(tensors: BTreeMap<String, WeightTensor>) -> Self {
-        let tensors = tensors
+    /// Strips the prefix that checkpoints with a task head carry, and takes a head of SimCSE for
+    /// the pooler.
+    pub(crate) fn new(tensors: BTreeMap<String, WeightTensor>, family: Family) -> Self {
+        let prefix = family.description().prefix;
+        let mut tensors: BTreeMap<String, WeightTensor> = tensors
             .into_iter()
-            .map(|(name, tensor)| match name.strip_prefix("bert.") {
+            .map(|(name, tensor)| match name.strip_prefix(prefix) {
                 Some(rest) => (rest.to_owned(), tensor),
                 None => (name, tensor),
             })
             .collect();
+        for leaf in ["weight", "bias"] {
+            if let Some(head) = tensors.remove(&format!("{SIMCSE_HEAD}{leaf}")) {
+                tensors.insert(format!("{POOLER}{leaf}"), head);
+            }
+        }
         Self {
+            family,
             tensors,
+            taken: BTreeSet::new(),
             problems: Vec::new(),
         }
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+    /// Whether the file holds the parameter of this path.
+    pub(crate) fn contains(&self, path: &str) -> bool {
+        self.family
+            .slot(path)
+            .is_some_and(|slot| self.tensors.contains_key(&slot.name))
     }
 
     pub(crate) fn fill<M: Module>(&mut self, module: M) -> M {
@@ -201,10 +152,27 @@ impl Import {
         })
     }
 
+    /// Fills a module that is the part `name` of the encoder.
+    fn fill_at<M: Module>(&mut self, name: &str, module: M) -> M {
+        module.map(&mut Filler {
+            import: self,
+            path: vec![name.to_owned()],
+        })
+    }
+
+    /// Notes a problem once: every part of a tensor reports what is wrong with the whole.
+    fn report(&mut self, problem: String) {
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
     /// Everything left over is unexpected, apart from known buffers.
     pub(crate) fn finish(mut self, path: &Path) -> Result<(), EncoderError> {
+        let ignored = self.family.description().ignored;
         for (name, tensor) in &self.tensors {
-            if !IGNORED.iter().any(|ignored| name.starts_with(ignored)) {
+            let known = ignored.iter().any(|beginning| name.starts_with(beginning));
+            if !known && !self.taken.contains(name) {
                 self.problems
                     .push(format!("unexpected {name} {:?}", tensor.shape));
             }
@@ -235,31 +203,39 @@ impl ModuleMapper for Filler<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        let name = checkpoint_name(&path);
+        let Some(Slot { name, part }) = self.import.family.slot(&path) else {
+            return param;
+        };
+        let (index, parts) = part;
         let ours = param.val().dims().to_vec();
         let transposed = is_transposed(&path, D);
         let mut expected = ours.clone();
         if transposed {
             expected.reverse();
         }
-        let Some(found) = self.import.tensors.remove(&name) else {
-            self.import
-                .problems
-                .push(format!("missing {name} {expected:?}"));
+        expected[0] *= parts;
+        let Some(found) = self.import.tensors.get(&name) else {
+            self.import.report(format!("missing {name} {expected:?}"));
             return param;
         };
         if found.shape != expected {
-            self.import.problems.push(format!(
-                "{name}: expected {expected:?}, found {:?}",
-                found.shape
-            ));
+            let problem = format!("{name}: expected {expected:?}, found {:?}", found.shape);
+            self.import.report(problem);
+            self.import.taken.insert(name);
             return param;
         }
-        let values = if transposed {
-            transpose(&found.values, expected[0], expected[1])
+        let mut values = if parts == 1 {
+            let whole = self.import.tensors.remove(&name);
+            whole.map(|tensor| tensor.values).unwrap_or_default()
         } else {
-            found.values
+            let length = found.values.len() / parts;
+            let part = found.values[index * length..(index + 1) * length].to_vec();
+            self.import.taken.insert(name);
+            part
         };
+        if transposed {
+            values = transpose(&values, ours[1], ours[0]);
+        }
         param.map(|old| {
             let new = Tensor::<D>::from_data(TensorData::new(values, ours), &old.device().inner());
             let new = if old.is_autodiff() {
@@ -284,13 +260,21 @@ fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 }
 
 /// Collects the parameters of modules under their checkpoint names.
-#[derive(Default)]
 pub(crate) struct Export {
+    family: Family,
     pub(crate) tensors: BTreeMap<String, WeightTensor>,
     path: Vec<String>,
 }
 
 impl Export {
+    pub(crate) fn new(family: Family) -> Self {
+        Self {
+            family,
+            tensors: BTreeMap::new(),
+            path: Vec::new(),
+        }
+    }
+
     pub(crate) fn add<M: Module>(&mut self, module: &M) {
         module.visit(self);
     }
@@ -307,6 +291,9 @@ impl ModuleVisitor for Export {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.path.join(".");
+        let Some(Slot { name, .. }) = self.family.slot(&path) else {
+            return;
+        };
         let tensor = param.val();
         let mut shape = tensor.dims().to_vec();
         let mut values: Vec<f32> = tensor.into_data().iter::<f32>().collect();
@@ -314,9 +301,61 @@ impl ModuleVisitor for Export {
             values = transpose(&values, shape[0], shape[1]);
             shape.reverse();
         }
-        self.tensors
-            .insert(checkpoint_name(&path), WeightTensor { shape, values });
+        // Parts of one tensor are visited first to last.
+        match self.tensors.get_mut(&name) {
+            Some(whole) => {
+                whole.shape[0] += shape[0];
+                whole.values.extend(values);
+            }
+            None => {
+                self.tensors.insert(name, WeightTensor { shape, values });
+            }
+        }
     }
+}
+
+/// A dense module's tensors, `linear.weight` and `linear.bias`, from a map.
+pub(crate) fn dense_tensors(map: &Linear) -> BTreeMap<String, WeightTensor> {
+    let weight = map.weight.val();
+    let [inputs, outputs] = weight.dims();
+    let values: Vec<f32> = weight.into_data().iter::<f32>().collect();
+    let bias: Vec<f32> = map.bias.val().into_data().iter::<f32>().collect();
+    BTreeMap::from([
+        (
+            "linear.weight".to_owned(),
+            WeightTensor {
+                shape: vec![outputs, inputs],
+                values: transpose(&values, inputs, outputs),
+            },
+        ),
+        (
+            "linear.bias".to_owned(),
+            WeightTensor {
+                shape: vec![outputs],
+                values: bias,
+            },
+        ),
+    ])
+}
+
+/// The way back from [`dense_tensors`]; `path` is named in errors.
+pub(crate) fn fill_dense(
+    map: Linear,
+    tensors: BTreeMap<String, WeightTensor>,
+    path: &Path,
+) -> Result<Linear, EncoderError> {
+    // Under the name of the pooler the import does the rest.
+    let tensors = tensors
+        .into_iter()
+        .map(|(name, tensor)| (name.replace("linear.", POOLER), tensor))
+        .collect();
+    let mut import = Import::new(tensors, Family::Bert);
+    let map = import.fill_at("pooler", map);
+    for problem in &mut import.problems {
+        *problem = problem.replace(POOLER, "linear.");
+    }
+    import.finish(path)?;
+    Ok(map)
 }
 
 /// Writes tensors as safetensors with the metadata `format = pt` that Python readers expect.
@@ -391,49 +430,6 @@ pub(crate) fn position_ids(path: &Path) -> Result<Option<usize>, EncoderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_map_to_the_checkpoint() {
-        for (ours, theirs) in [
-            (
-                "layers.3.attention.query.weight",
-                "encoder.layer.3.attention.self.query.weight",
-            ),
-            (
-                "layers.0.attention.output.bias",
-                "encoder.layer.0.attention.output.dense.bias",
-            ),
-            (
-                "layers.11.attention.layer_norm.weight",
-                "encoder.layer.11.attention.output.LayerNorm.weight",
-            ),
-            (
-                "layers.1.output.weight",
-                "encoder.layer.1.output.dense.weight",
-            ),
-            (
-                "layers.1.layer_norm.bias",
-                "encoder.layer.1.output.LayerNorm.bias",
-            ),
-            (
-                "embeddings.word_embeddings.weight",
-                "embeddings.word_embeddings.weight",
-            ),
-            (
-                "embeddings.layer_norm.weight",
-                "embeddings.LayerNorm.weight",
-            ),
-            ("pooler.weight", "pooler.dense.weight"),
-            ("transform.weight", "cls.predictions.transform.dense.weight"),
-            (
-                "layer_norm.bias",
-                "cls.predictions.transform.LayerNorm.bias",
-            ),
-            ("bias", "cls.predictions.bias"),
-        ] {
-            assert_eq!(checkpoint_name(ours), theirs);
-        }
-    }
 
     #[test]
     fn half_precision_corners() {

@@ -232,3 +232,290 @@ fn a_pooling_without_a_form_in_the_layout_is_not_saved_silently() {
             .contains("avg_top2")
     );
 }
+
+mod families {
+    //! The same for the families beside BERT.
+
+    use super::*;
+
+    const FAMILIES: [&str; 6] = [
+        "roberta",
+        "distilbert",
+        "mpnet",
+        "nomic_bert",
+        "jina_bert",
+        "modernbert",
+    ];
+
+    fn copy_of(family: &str) -> TempDir {
+        let from =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/tiny_{family}"));
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+            fs::copy(from.join(name), dir.path().join(name)).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn an_unknown_family_lists_the_known_ones() {
+        let dir = copy_of("roberta");
+        edit(&dir, "\"roberta\"", "\"deberta-v2\"");
+        refused(
+            &dir,
+            &[
+                "model_type",
+                "deberta-v2",
+                "bert",
+                "roberta",
+                "distilbert",
+                "mpnet",
+                "nomic_bert",
+                "modernbert",
+                "Jina",
+            ],
+        );
+    }
+
+    #[test]
+    fn heads_that_do_not_divide_the_width_are_refused() {
+        for (family, field) in [
+            ("roberta", "num_attention_heads"),
+            ("distilbert", "n_heads"),
+            ("mpnet", "num_attention_heads"),
+            ("nomic_bert", "num_attention_heads"),
+            ("jina_bert", "num_attention_heads"),
+            ("modernbert", "num_attention_heads"),
+        ] {
+            let heads = if family == "jina_bert" { 6 } else { 4 };
+            for bad in ["5", "0", "-1", "18446744073709551615"] {
+                let dir = copy_of(family);
+                edit(
+                    &dir,
+                    &format!("\"{field}\": {heads}"),
+                    &format!("\"{field}\": {bad}"),
+                );
+                refused(&dir, &["config.json"]);
+            }
+        }
+        // Rotary heads pair their halves.
+        for family in ["nomic_bert", "modernbert"] {
+            let dir = copy_of(family);
+            edit(
+                &dir,
+                "\"num_attention_heads\": 4",
+                "\"num_attention_heads\": 8",
+            );
+            refused(&dir, &["num_attention_heads", "even"]);
+        }
+    }
+
+    #[test]
+    fn weights_of_other_shapes_are_listed_by_their_names() {
+        for (family, edits, words) in [
+            (
+                "roberta",
+                (
+                    "\"max_position_embeddings\": 30",
+                    "\"max_position_embeddings\": 31",
+                ),
+                [
+                    "roberta",
+                    "embeddings.position_embeddings.weight",
+                    "[31, 24]",
+                    "[30, 24]",
+                ],
+            ),
+            (
+                "distilbert",
+                ("\"hidden_dim\": 28", "\"hidden_dim\": 30"),
+                [
+                    "transformer.layer.0.ffn.lin1.weight",
+                    "transformer.layer.1.ffn.lin2.weight",
+                    "[30, 24]",
+                    "[28, 24]",
+                ],
+            ),
+            (
+                "mpnet",
+                ("\"num_attention_heads\": 4", "\"num_attention_heads\": 6"),
+                [
+                    "encoder.relative_attention_bias.weight",
+                    "[32, 6]",
+                    "[32, 4]",
+                    "model.safetensors",
+                ],
+            ),
+            (
+                "nomic_bert",
+                ("\"intermediate_size\": 28", "\"intermediate_size\": 27"),
+                [
+                    "encoder.layers.0.mlp.fc11.weight",
+                    "encoder.layers.1.mlp.fc2.weight",
+                    "[27, 24]",
+                    "[28, 24]",
+                ],
+            ),
+            (
+                "jina_bert",
+                ("\"intermediate_size\": 28", "\"intermediate_size\": 27"),
+                [
+                    "encoder.layer.0.mlp.gated_layers.weight",
+                    "encoder.layer.1.mlp.wo.weight",
+                    "[54, 24]",
+                    "[56, 24]",
+                ],
+            ),
+            (
+                "modernbert",
+                ("\"intermediate_size\": 28", "\"intermediate_size\": 27"),
+                [
+                    "layers.0.mlp.Wi.weight",
+                    "layers.1.mlp.Wo.weight",
+                    "[54, 24]",
+                    "[56, 24]",
+                ],
+            ),
+        ] {
+            let dir = copy_of(family);
+            edit(&dir, edits.0, edits.1);
+            if family == "roberta" {
+                // One position more than the table has rows.
+                refused(&dir, &words[1..]);
+            } else {
+                refused(&dir, &words);
+            }
+        }
+    }
+
+    #[test]
+    fn missing_and_extra_tensors_are_listed() {
+        for family in FAMILIES {
+            let dir = copy_of(family);
+            let mut tensors = encoder::read_safetensors(&weights(&dir), false).unwrap();
+            let gone: Vec<String> = tensors
+                .keys()
+                .filter(|name| name.contains(".1."))
+                .take(2)
+                .cloned()
+                .collect();
+            for name in &gone {
+                tensors.remove(name);
+            }
+            let stray = tensors.values().next().unwrap().clone();
+            tensors.insert("stray.weight".to_owned(), stray);
+            encoder::write_safetensors(&weights(&dir), &tensors, None).unwrap();
+            let error = load(&dir).err().unwrap().to_string();
+            for name in &gone {
+                let plain = ["roberta.", "distilbert.", "mpnet.", "model."]
+                    .iter()
+                    .find_map(|prefix| name.strip_prefix(prefix))
+                    .unwrap_or(name);
+                assert!(
+                    error.contains(&format!("missing {plain}")),
+                    "{family}: {error}"
+                );
+            }
+            assert!(
+                error.contains("unexpected stray.weight"),
+                "{family}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn arrangements_that_are_not_supported_name_the_key() {
+        for (family, from, to, word) in [
+            ("roberta", "\"gelu\"", "\"relu\"", "hidden_act"),
+            (
+                "roberta",
+                "\"pad_token_id\": 1",
+                "\"pad_token_id\": 4294967295",
+                "pad_token_id",
+            ),
+            (
+                "roberta",
+                "\"max_position_embeddings\": 30",
+                "\"max_position_embeddings\": 1",
+                "max_position_embeddings",
+            ),
+            (
+                "distilbert",
+                "\"activation\": \"gelu\"",
+                "\"activation\": \"relu\"",
+                "hidden_act",
+            ),
+            (
+                "mpnet",
+                "\"relative_attention_num_buckets\": 32",
+                "\"relative_attention_num_buckets\": 16",
+                "relative_attention_num_buckets",
+            ),
+            (
+                "nomic_bert",
+                "\"rope_theta\": 1000.0",
+                "\"rope_theta\": -1",
+                "rope_theta",
+            ),
+            (
+                "nomic_bert",
+                "\"rope_type\": \"default\"",
+                "\"rope_type\": \"yarn\"",
+                "rope_parameters",
+            ),
+            ("nomic_bert", "\"silu\"", "\"gelu\"", "hidden_act"),
+            (
+                "nomic_bert",
+                "\"head_dim\": 6",
+                "\"head_dim\": 12",
+                "head_dim",
+            ),
+            (
+                "jina_bert",
+                "\"geglu\"",
+                "\"original\"",
+                "feed_forward_type",
+            ),
+            (
+                "modernbert",
+                "\"norm_bias\": false",
+                "\"norm_bias\": true",
+                "norm_bias",
+            ),
+            (
+                "modernbert",
+                "\"local_attention\": 8",
+                "\"local_attention\": -8",
+                "local_attention",
+            ),
+            (
+                "modernbert",
+                "\"sliding_attention\"\n  ]",
+                "\"half_attention\"\n  ]",
+                "layer_types",
+            ),
+            (
+                "modernbert",
+                "\"embedding_dropout\": 0.0",
+                "\"embedding_dropout\": 1.5",
+                "embedding_dropout",
+            ),
+        ] {
+            let dir = copy_of(family);
+            edit(&dir, from, to);
+            refused(&dir, &["config.json", word]);
+        }
+    }
+
+    #[test]
+    fn weights_cut_anywhere_are_refused() {
+        for family in FAMILIES {
+            let dir = copy_of(family);
+            let whole = fs::read(weights(&dir)).unwrap();
+            for length in (0..whole.len()).step_by(6007) {
+                fs::write(weights(&dir), &whole[..length]).unwrap();
+                refused(&dir, &["model.safetensors"]);
+            }
+        }
+    }
+}

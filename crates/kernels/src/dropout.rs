@@ -7,11 +7,14 @@
 //! Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR
 //! 15 (2014), with the scaling at training time.
 
+use std::cell::Cell;
+
 use burn::tensor::{Distribution, Tensor};
 
 /// Zeroes each element with probability `rate` and divides the rest by `1 - rate`.
 ///
-/// Acts on tensors of an autodiff device only, so a model moved to inference needs no switch.
+/// Acts on tensors of an autodiff device only, so a model moved to inference needs no switch; inside
+/// [`with_dropout`] it acts on all.
 ///
 /// ```
 /// # #[cfg(feature = "flex")] {
@@ -25,9 +28,43 @@ pub fn dropout<const D: usize>(x: Tensor<D>, rate: f64) -> Tensor<D> {
     composed_dropout(x, rate)
 }
 
-/// Dropout rate that applies to a tensor: training happens on autodiff devices only.
+thread_local! {
+    /// Whether dropout also acts without autodiff.
+    static ALWAYS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work` with dropout on tensors without autodiff as well, on this thread.
+///
+/// With the same seed of the device's generator the masks are those of a pass with autodiff, so a
+/// training pass can be had without what its backward pass would need.
+///
+/// ```
+/// # #[cfg(feature = "flex")] {
+/// use burn::tensor::{Device, Tensor};
+/// let x = Tensor::<1>::ones([64], &Device::flex());
+/// let dropped: f32 = kernels::with_dropout(|| kernels::dropout(x, 0.5)).min().into_scalar();
+/// assert_eq!(dropped, 0.0);
+/// # }
+/// ```
+pub fn with_dropout<T>(work: impl FnOnce() -> T) -> T {
+    /// Puts the switch back where it was, also when `work` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ALWAYS.set(self.0);
+        }
+    }
+    let _restore = Restore(ALWAYS.replace(true));
+    work()
+}
+
+/// Dropout rate that applies to a tensor: without autodiff nothing is trained.
 pub(crate) fn effective_rate<const D: usize>(x: &Tensor<D>, rate: f64) -> f64 {
-    if x.is_autodiff() { rate } else { 0.0 }
+    if x.is_autodiff() || ALWAYS.get() {
+        rate
+    } else {
+        0.0
+    }
 }
 
 /// Inverted dropout from plain operations: reference and fallback.

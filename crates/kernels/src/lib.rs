@@ -8,6 +8,8 @@
 //! * [`gelu()`]: the exact (erf) GELU as one operation, forward and backward.
 //! * [`linear()`], [`self_attention()`], [`feed_forward()`], [`residual_layer_norm()`],
 //!   [`embedding_layer_norm()`]: the parts of a transformer layer, over packed [`Sequences`].
+//! * [`attention()`], [`rotary()`], [`gated_feed_forward()`]: for other encoders than
+//!   BERT.
 //! * [`gaussian_star()`], [`bank_cross_entropy()`], [`cross_entropy()`], [`normalize_rows()`]: the
 //!   objectives, without intermediate matrices.
 //! * [`adamw`]: one pass of AdamW over a parameter, in place where the backend allows it.
@@ -22,18 +24,21 @@
 
 pub mod adamw;
 pub mod allocator;
+pub mod attention;
 pub mod bank_cross_entropy;
 pub mod cross_entropy;
 pub mod device;
 pub mod dropout;
 pub mod embedding_layer_norm;
 pub mod feed_forward;
+pub mod gated_feed_forward;
 pub mod gaussian_star;
 pub mod gelu;
 pub mod lerp;
 pub mod linear;
 pub mod normalize_rows;
 pub mod residual_layer_norm;
+pub mod rotary;
 pub mod self_attention;
 pub mod sequence_mean;
 pub mod sequences;
@@ -56,18 +61,21 @@ mod testing;
 
 pub use adamw::{AdamWUpdate, DecayOrder, adamw_update};
 pub use allocator::tune_allocator;
+pub use attention::attention;
 pub use bank_cross_entropy::{BankCrossEntropy, bank_cross_entropy};
 pub use cross_entropy::cross_entropy;
 pub use device::{DeviceError, DeviceSpec};
-pub use dropout::dropout;
+pub use dropout::{dropout, with_dropout};
 pub use embedding_layer_norm::{EmbeddingTables, embedding_layer_norm};
 pub use feed_forward::feed_forward;
+pub use gated_feed_forward::{Activation, gated_feed_forward};
 pub use gaussian_star::{GaussianStar, StarSettings, gaussian_star};
 pub use gelu::gelu;
 pub use lerp::lerp;
 pub use linear::{linear, project};
 pub use normalize_rows::normalize_rows;
 pub use residual_layer_norm::{LayerNormParams, residual_layer_norm};
+pub use rotary::{RotaryAngles, rotary};
 pub use self_attention::{Affine, AttentionMaps, AttentionSettings, self_attention};
 pub use sequence_mean::sequence_mean;
 pub use sequences::Sequences;

@@ -7,6 +7,7 @@ use kernels::{EmbeddingTables, embedding_layer_norm};
 use super::layer::LayerNorm;
 use crate::batch::TokenBatch;
 use crate::config::BertConfig;
+use crate::families::Architecture;
 use crate::init::Init;
 
 /// A table of vectors, `[entries, hidden]`.
@@ -16,7 +17,21 @@ pub struct Embedding {
     pub weight: Param<Tensor<2>>,
 }
 
-/// `dropout(LN(word[id] + position[t] + segment[0]))`; the segment is always 0.
+impl Embedding {
+    /// A table of random rows, or one row of zeros that never changes.
+    fn table(rows: Option<usize>, hidden: usize, init: &mut Init) -> Self {
+        Self {
+            weight: match rows {
+                Some(rows) => init.normal([rows, hidden]),
+                None => init.absent([1, hidden]),
+            },
+        }
+    }
+}
+
+/// `dropout(LN(word[id] + position[t + offset] + segment[0]))`; the segment is always 0.
+///
+/// A table that a family lacks is one row of zeros that never changes.
 #[derive(Module, Debug)]
 pub struct Embeddings {
     /// `[vocab, hidden]`.
@@ -28,12 +43,21 @@ pub struct Embeddings {
     /// Layer norm of the sum.
     pub layer_norm: LayerNorm,
     dropout: f64,
+    /// Whether positions have a table.
+    positions: bool,
+    /// Row of the position table that the first token reads.
+    offset: usize,
 }
 
 impl Embeddings {
-    /// Tables of the sizes in `config`; the padding row of the word table is zero.
+    /// BERT's tables of the sizes in `config`; the padding row of the word table is zero.
     pub fn new(config: &BertConfig, init: &mut Init) -> Self {
+        Self::build(config, &Architecture::bert(config), init)
+    }
+
+    pub(crate) fn build(config: &BertConfig, architecture: &Architecture, init: &mut Init) -> Self {
         let hidden = config.hidden_size;
+        let offset = architecture.positions.table_offset();
         Self {
             word_embeddings: Embedding {
                 weight: init.normal_with_zero_row(
@@ -41,15 +65,32 @@ impl Embeddings {
                     config.pad_token_id as usize,
                 ),
             },
-            position_embeddings: Embedding {
-                weight: init.normal([config.max_position_embeddings, hidden]),
-            },
-            token_type_embeddings: Embedding {
-                weight: init.normal([config.type_vocab_size, hidden]),
-            },
-            layer_norm: LayerNorm::new(hidden, config.layer_norm_eps, init),
-            dropout: config.hidden_dropout_prob,
+            position_embeddings: Embedding::table(
+                offset.map(|offset| config.max_position_embeddings + offset),
+                hidden,
+                init,
+            ),
+            token_type_embeddings: Embedding::table(
+                architecture.segments.then_some(config.type_vocab_size),
+                hidden,
+                init,
+            ),
+            layer_norm: LayerNorm::with_bias(
+                architecture.norm_bias,
+                hidden,
+                config.layer_norm_eps,
+                init,
+            ),
+            dropout: architecture.rates.embedding,
+            positions: offset.is_some(),
+            offset: offset.unwrap_or(0),
         }
+    }
+
+    /// Tokens that the position table has rows for; `None` without a table.
+    pub(crate) fn longest(&self) -> Option<usize> {
+        let [rows, _] = self.position_embeddings.weight.val().dims();
+        self.positions.then(|| rows.saturating_sub(self.offset))
     }
 
     /// `[tokens, hidden]`.
@@ -59,10 +100,15 @@ impl Embeddings {
             position: self.position_embeddings.weight.val(),
             segment: self.token_type_embeddings.weight.val(),
         };
+        let positions = match (self.positions, self.offset) {
+            (false, _) => batch.positions.zeros_like(),
+            (true, 0) => batch.positions.clone(),
+            (true, offset) => batch.positions.clone().add_scalar(offset as i32),
+        };
         embedding_layer_norm(
             tables,
             batch.ids.clone(),
-            batch.positions.clone(),
+            positions,
             self.layer_norm.params(),
             self.dropout,
         )

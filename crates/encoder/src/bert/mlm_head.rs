@@ -35,9 +35,11 @@ impl MlmHead {
     }
 
     pub(crate) fn build(config: &BertConfig, init: &mut Init) -> Self {
+        let (hidden, eps) = (config.hidden_size, config.layer_norm_eps);
+        let biases = config.family.description().head_biases;
         Self {
-            transform: Linear::new(config.hidden_size, config.hidden_size, init),
-            layer_norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, init),
+            transform: Linear::with_bias(biases, hidden, hidden, init),
+            layer_norm: LayerNorm::with_bias(biases, hidden, eps, init),
             bias: init.constant([config.vocab_size], 0.0),
         }
     }

@@ -3,14 +3,17 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::embeddings::Embeddings;
-use super::layer::{EncoderLayer, Linear};
+use super::embeddings::{Embedding, Embeddings};
+use super::layer::{EncoderLayer, LayerNorm, Linear};
+use super::positions::PositionTerms;
 use crate::batch::TokenBatch;
 use crate::config::BertConfig;
 use crate::error::EncoderError;
+use crate::families::{Architecture, Positions};
 use crate::init::Init;
 
-/// BERT without task heads. The pooler map is kept when the checkpoint has one.
+/// An encoder without task heads: BERT, or one of the other families ([`Family`](crate::Family)) as
+/// the configuration says. The pooler map is kept when the checkpoint has one.
 ///
 /// ```
 /// # #[cfg(feature = "flex")] {
@@ -29,6 +32,16 @@ pub struct BertModel {
     pub layers: Vec<EncoderLayer>,
     /// `tanh(W [CLS] + b)` of the original pre-training, if present.
     pub pooler: Option<Linear>,
+    /// Layer norm behind the last layer, where layers have theirs in front.
+    pub final_norm: Option<LayerNorm>,
+    /// Bias of the attention scores by bucket of the distance, `[buckets, heads]`, in families that
+    /// have one.
+    pub relative_attention_bias: Option<Embedding>,
+    #[module(skip)]
+    positions: Positions,
+    heads: usize,
+    /// Most tokens a text may have where no table of positions says so.
+    longest: usize,
 }
 
 /// What poolings need of a forward pass; each `[tokens, hidden]`.
@@ -38,7 +51,7 @@ pub struct HiddenStates {
     pub first: Tensor<2>,
     /// Output of the last layer but one (the embedding output if there is one layer only).
     pub penultimate: Tensor<2>,
-    /// Output of the last layer.
+    /// Output of the last layer, behind the final norm where there is one.
     pub last: Tensor<2>,
 }
 
@@ -52,18 +65,38 @@ impl BertModel {
         config.check("configuration")?;
         Ok(Self::build(
             config,
+            &config.architecture("configuration")?,
             true,
             &mut Init::seeded(seed, config.initializer_range, device),
         ))
     }
 
-    pub(crate) fn build(config: &BertConfig, pooler: bool, init: &mut Init) -> Self {
+    pub(crate) fn build(
+        config: &BertConfig,
+        architecture: &Architecture,
+        pooler: bool,
+        init: &mut Init,
+    ) -> Self {
+        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+        let eps = config.layer_norm_eps;
         Self {
-            embeddings: Embeddings::new(config, init),
+            embeddings: Embeddings::build(config, architecture, init),
             layers: (0..config.num_hidden_layers)
-                .map(|_| EncoderLayer::new(config, init))
+                .map(|index| EncoderLayer::build(config, architecture, index, init))
                 .collect(),
-            pooler: pooler.then(|| Linear::new(config.hidden_size, config.hidden_size, init)),
+            pooler: pooler.then(|| Linear::new(hidden, hidden, init)),
+            final_norm: architecture
+                .pre_norm
+                .then(|| LayerNorm::with_bias(architecture.norm_bias, hidden, eps, init)),
+            relative_attention_bias: match architecture.positions {
+                Positions::TableAndBuckets { buckets, .. } => Some(Embedding {
+                    weight: init.normal([buckets, heads]),
+                }),
+                _ => None,
+            },
+            positions: architecture.positions,
+            heads,
+            longest: config.max_position_embeddings,
         }
     }
 
@@ -73,7 +106,7 @@ impl BertModel {
     ///
     /// A text is longer than the position table, or an id lies outside the word table.
     pub fn forward(&self, batch: &TokenBatch) -> Result<HiddenStates, EncoderError> {
-        let [positions, _] = self.embeddings.position_embeddings.weight.val().dims();
+        let positions = self.embeddings.longest().unwrap_or(self.longest);
         let [words, _] = self.embeddings.word_embeddings.weight.val().dims();
         if batch.largest_id as usize >= words {
             return Err(EncoderError::Shape {
@@ -90,15 +123,23 @@ impl BertModel {
                 found: longest.to_string(),
             });
         }
+        let (terms, local_terms) = self.terms(batch);
         let mut last = self.embeddings.forward(batch);
         let mut penultimate = last.clone();
         let mut first = last.clone();
         for (index, layer) in self.layers.iter().enumerate() {
             penultimate = last.clone();
-            last = layer.forward(last, batch);
+            let terms = match layer.attention.local {
+                true => &local_terms,
+                false => &terms,
+            };
+            last = layer.forward_at(last, batch, terms);
             if index == 0 {
                 first = last.clone();
             }
+        }
+        if let Some(norm) = &self.final_norm {
+            last = norm.forward(last);
         }
         Ok(HiddenStates {
             first,
@@ -107,9 +148,42 @@ impl BertModel {
         })
     }
 
-    /// Gradient checkpointing: with `true` the backward pass of every layer makes its projections and
-    /// its inner activation anew instead of keeping them. Same gradients, less memory, more work;
-    /// flex only, elsewhere the switch is without effect.
+    /// What positions do in layers that see all of a text, and in those that see a window.
+    fn terms(&self, batch: &TokenBatch) -> (PositionTerms, PositionTerms) {
+        let everywhere = |terms: PositionTerms| (terms, PositionTerms::default());
+        match (self.positions, &self.relative_attention_bias) {
+            (Positions::TableAndBuckets { .. }, Some(table)) => {
+                everywhere(PositionTerms::buckets(batch, table))
+            }
+            (Positions::Slopes, _) => everywhere(PositionTerms::slopes(batch, self.heads)),
+            (
+                Positions::Rotary {
+                    theta,
+                    local_theta,
+                    window,
+                },
+                _,
+            ) => {
+                let head = self.hidden_size() / self.heads;
+                let local = self.layers.iter().any(|layer| layer.attention.local);
+                let terms = PositionTerms::rotary(batch, head, theta, usize::MAX);
+                match local {
+                    true => (
+                        terms,
+                        PositionTerms::rotary(batch, head, local_theta, window),
+                    ),
+                    false => everywhere(terms),
+                }
+            }
+            _ => everywhere(PositionTerms::default()),
+        }
+    }
+
+    /// Gradient checkpointing: with `true` the backward pass of every layer makes its projections
+    /// and its inner activation anew instead of keeping them. Same gradients, less memory, more
+    /// work; flex only, elsewhere the switch is without effect, as it is in the parts that only
+    /// other families than BERT have: attention with rotary positions or a bias, gated feed-forward
+    /// blocks.
     pub fn set_gradient_checkpointing(&mut self, on: bool) {
         for layer in &mut self.layers {
             layer.attention.recompute = on;
