@@ -30,7 +30,9 @@ pub struct CachedBackward {
 ///
 /// `embed` gives the vectors of a part, `[rows, dim]`; it is called twice for each and must return the
 /// same both times, so it has to seed the device's generator by the index before anything random
-/// happens. `loss` receives the vectors of all parts, one part behind the other, with autodiff.
+/// happens. The first time it gets the module without autodiff, with dropout all the same: a graph
+/// that no backward pass consumes would be kept until the next one. `loss` receives the vectors of all
+/// parts, one part behind the other, with autodiff.
 ///
 /// # Errors
 ///
@@ -68,11 +70,16 @@ pub fn cached_backward<M: Module, P, E>(
     mut embed: impl FnMut(&M, usize, &P) -> Result<Tensor<2>, E>,
     loss: impl FnOnce(Tensor<2>) -> Result<Tensor<1>, E>,
 ) -> Result<CachedBackward, E> {
+    let plain = module.valid();
     let vectors = parts
         .iter()
         .enumerate()
-        .map(|(index, part)| Ok(embed(module, index, part)?.without_autodiff()))
+        .map(|(index, part)| {
+            let vectors = kernels::with_dropout(|| embed(&plain, index, part))?;
+            Ok(vectors.without_autodiff())
+        })
         .collect::<Result<Vec<_>, E>>()?;
+    drop(plain);
     let rows: Vec<usize> = vectors.iter().map(|part| part.dims()[0]).collect();
     let leaf = Tensor::cat(vectors, 0).autodiff().require_grad();
     let loss = loss(leaf.clone())?;
@@ -162,8 +169,13 @@ mod tests {
 
     /// Two layers with dropout between, masks drawn from the seed of the part.
     fn embed(module: &Two, index: usize, part: &Tensor<2>) -> Result<Tensor<2>, Infallible> {
+        let part = if module.first.val().is_autodiff() {
+            part.clone().autodiff()
+        } else {
+            part.clone()
+        };
         part.device().autodiff().seed(100 + index as u64);
-        let inner = part.clone().autodiff().matmul(module.first.val()).tanh();
+        let inner = part.clone().matmul(module.first.val()).tanh();
         Ok(kernels::dropout(inner, 0.3).matmul(module.second.val()))
     }
 
