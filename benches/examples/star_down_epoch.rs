@@ -13,7 +13,8 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use experiments::star_down::{Request, StarDownConfig, run};
+use experiments::session::Request;
+use experiments::star_down::{StarDownConfig, run};
 use serde_json::json;
 use training::{Quiet, StopFlag};
 

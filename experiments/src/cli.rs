@@ -1,11 +1,18 @@
 //! Options and exit codes that all experiment programs share.
 
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::config::{resolve, to_toml};
 use crate::error::RunError;
+use crate::report::text_table;
+use crate::result::ResultFile;
+use crate::session::Request;
 
 /// Options of every experiment program.
 #[derive(Args, Clone, Debug)]
@@ -43,6 +50,128 @@ pub struct Common {
     /// Print nothing but errors.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// An experiment as its program sees it.
+pub(crate) struct Program<C> {
+    /// Name of the experiment, for the run directory.
+    pub(crate) name: &'static str,
+    /// Settings of nobody's choosing.
+    pub(crate) defaults: fn() -> C,
+    /// Settings that go with these data and this model where they are bundled.
+    pub(crate) bundled: fn(&C) -> Result<Option<C>, RunError>,
+    /// Refuses settings that no run can have.
+    pub(crate) check: fn(&C) -> Result<(), RunError>,
+    /// The experiment.
+    pub(crate) run: fn(Request<'_, C>) -> Result<ResultFile, RunError>,
+}
+
+impl<C: Serialize + DeserializeOwned> Program<C> {
+    /// Does what the command line asks for: settings are resolved, the run is done (or continued) and
+    /// its table printed. With `--dry-run` the settings are printed instead.
+    ///
+    /// Handlers for SIGINT and SIGTERM are installed; a signal ends the run after saving.
+    pub(crate) fn main_with(&self, common: &Common) -> Result<(), RunError> {
+        let config = self.settings(common)?;
+        if common.dry_run {
+            return print(&to_toml(&config)?);
+        }
+        let out = match (&common.resume, &common.out) {
+            (Some(dir), _) => dir.clone(),
+            (None, Some(out)) => out.clone(),
+            (None, None) => fresh_run_dir(&PathBuf::from("runs"), self.name),
+        };
+        let stop = training::StopFlag::install()?;
+        let result = (self.run)(Request {
+            config,
+            out: out.clone(),
+            resume: common.resume.is_some(),
+            progress: training::auto(common.quiet, &stop),
+            stop: &stop,
+            command: std::env::args_os()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect(),
+        })?;
+        if common.quiet {
+            return Ok(());
+        }
+        // Only a training stage leaves a model.
+        let model = if out.join("model").is_dir() {
+            " and model/"
+        } else {
+            ""
+        };
+        print(&format!(
+            "{}\nresult.json, report.html, plots/{model} are in {}\n",
+            text_table(&result),
+            out.display()
+        ))
+    }
+
+    /// Settings of a resumed run as they were; otherwise defaults, file, `--set`, options, in that
+    /// order.
+    fn settings(&self, common: &Common) -> Result<C, RunError> {
+        let config = match &common.resume {
+            Some(dir) => resolve(&(self.defaults)(), Some(&dir.join("config.toml")), &[])?,
+            None => {
+                let assignments = assignments(common);
+                let file = common.config.as_deref();
+                let plain = resolve(&(self.defaults)(), file, &assignments)?;
+                // Wherever they were said: with the bundled data and model, what nobody set is bundled
+                // too.
+                match (self.bundled)(&plain)? {
+                    Some(bundled) => resolve(&bundled, file, &assignments)?,
+                    None => plain,
+                }
+            }
+        };
+        (self.check)(&config)?;
+        Ok(config)
+    }
+}
+
+/// What `--set` and the options of their own say, as assignments; the latter count more.
+fn assignments(common: &Common) -> Vec<String> {
+    let mut assignments = common.set.clone();
+    for (key, value) in [
+        ("data", &common.data),
+        ("model", &common.model),
+        ("device", &common.device),
+    ] {
+        if let Some(value) = value {
+            assignments.push(format!("{key}={}", quoted(value)));
+        }
+    }
+    for (key, list) in [("seeds", &common.seeds), ("stages", &common.stages)] {
+        if let Some(list) = list {
+            let items: Vec<String> = list
+                .split(',')
+                .map(|item| match key {
+                    "seeds" => item.trim().to_owned(),
+                    _ => quoted(item.trim()),
+                })
+                .collect();
+            assignments.push(format!("{key}=[{}]", items.join(",")));
+        }
+    }
+    assignments
+}
+
+/// Text as a TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// Prints text; a reader that closed the pipe has seen enough.
+pub(crate) fn print(text: &str) -> Result<(), RunError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(RunError::File {
+            path: Path::new("standard output").to_owned(),
+            message: error.to_string(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// `base/name-N` with the first N that is not taken.

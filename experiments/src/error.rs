@@ -26,6 +26,9 @@ pub enum RunError {
     /// Loading a dataset.
     #[error(transparent)]
     Dataset(#[from] datasets::DatasetError),
+    /// Putting rows into batches.
+    #[error(transparent)]
+    Batches(#[from] datasets::BatchError),
     /// Downloading a published dataset.
     #[error(transparent)]
     Fetch(#[from] datasets::FetchError),

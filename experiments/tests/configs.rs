@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use experiments::config::{resolve, to_toml};
+use experiments::regression_sts::RegressionStsConfig;
+use experiments::simcse::SimcseConfig;
 use experiments::star_down::StarDownConfig;
 use toml::{Table, Value};
 
@@ -45,7 +47,7 @@ fn every_file_resolves_over_both_defaults() {
     let mut all = files(&configs());
     assert_eq!(
         all.keys().collect::<Vec<_>>(),
-        ["clinc", "hwu64", "pocket", "wos"]
+        ["clinc", "hwu64", "pocket", "pocket_random", "wos"]
     );
     all.extend(files(&configs().join("ablations")));
     for (name, path) in all {
@@ -136,6 +138,114 @@ fn the_bundled_settings_are_those_of_the_file() {
         (config.data.as_str(), config.model.as_str()),
         ("pocket", "pocket")
     );
+}
+
+#[test]
+fn settings_of_published_simcse_runs() {
+    let found = files(&configs().join("simcse"));
+    // Batch, rate and epochs; whether the MLP is dropped after training.
+    let expected = [
+        ("sup_bert_base", (512, 5e-5, 3, false)),
+        ("sup_bert_large", (512, 1e-5, 3, false)),
+        ("sup_roberta_base", (512, 5e-5, 3, false)),
+        ("sup_roberta_large", (512, 1e-5, 3, false)),
+        ("unsup_bert_base", (64, 3e-5, 1, true)),
+        ("unsup_bert_large", (64, 1e-5, 1, true)),
+        ("unsup_roberta_base", (512, 1e-5, 1, true)),
+        ("unsup_roberta_large", (512, 3e-5, 1, true)),
+    ];
+    assert!(found.keys().eq(expected.map(|(name, _)| name)), "{found:?}");
+    for (name, (batch_size, lr, epochs, mlp_only_train)) in expected {
+        let config = resolve(&SimcseConfig::default(), Some(&found[name]), &[]).unwrap();
+        config
+            .check()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            (
+                config.batch_size,
+                config.lr,
+                config.epochs,
+                config.mlp_only_train
+            ),
+            (batch_size, lr, epochs, mlp_only_train),
+            "{name}"
+        );
+        assert_eq!((config.pooling.as_str(), config.new_mlp), ("cls_mlp", true));
+        assert_eq!(
+            (config.max_len, config.temperature, config.selection.every),
+            (32, 0.05, 125)
+        );
+        assert_eq!(
+            (config.optimizer.clip, config.optimizer.weight_decay),
+            (1.0, 0.0)
+        );
+    }
+}
+
+#[test]
+fn settings_of_published_regression_runs() {
+    let found = files(&configs().join("regression_sts"));
+    // Loss, k, x0, rate and batch of stage 1; clipping.
+    let expected = [
+        (
+            "bert_base_smooth_k2",
+            ("smooth_k2", 2.0, 0.25, 5e-5, 64),
+            10.0,
+        ),
+        (
+            "bert_base_translated_relu",
+            ("translated_relu", 2.5, 0.25, 2e-5, 64),
+            10.0,
+        ),
+        ("jina_v2_base", ("smooth_k2", 2.0, 0.2, 5e-5, 32), 10.0),
+        ("nomic_v1", ("smooth_k2", 2.0, 0.25, 5e-5, 32), 10.0),
+        (
+            "roberta_base_smooth_k2",
+            ("smooth_k2", 3.0, 0.25, 2e-5, 64),
+            2.0,
+        ),
+        (
+            "roberta_base_translated_relu",
+            ("translated_relu", 1.0, 0.25, 2e-5, 64),
+            10.0,
+        ),
+    ];
+    assert!(
+        found.keys().eq(expected.iter().map(|(name, _, _)| name)),
+        "{found:?}"
+    );
+    for (name, (loss, k, x0, lr, batch_size), clip) in expected {
+        let config = resolve(&RegressionStsConfig::default(), Some(&found[name]), &[]).unwrap();
+        config
+            .check()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let nli = &config.nli;
+        assert_eq!(
+            (nli.loss.as_str(), nli.k, nli.x0, nli.lr, nli.batch_size),
+            (loss, k, x0, lr, batch_size),
+            "{name}"
+        );
+        assert_eq!(config.optimizer.clip, clip, "{name}");
+        let two_stages = config.stages.iter().any(|stage| stage == "sts");
+        let frozen = matches!(name, "jina_v2_base" | "nomic_v1");
+        assert_eq!((nli.frozen, two_stages), (frozen, frozen), "{name}");
+        if frozen {
+            let k = if name == "nomic_v1" { 3.0 } else { 3.5 };
+            let second = &config.stage2;
+            assert_eq!((second.k, second.x0, second.epochs), (k, 0.2, 4), "{name}");
+            assert_eq!((config.loader_devices, second.frozen), (2, false), "{name}");
+        }
+        assert_eq!(
+            (config.schedule.as_str(), config.max_len),
+            ("executed", 256)
+        );
+    }
+}
+
+#[test]
+fn bundled_settings_pass() {
+    SimcseConfig::bundled().check().unwrap();
+    RegressionStsConfig::bundled().check().unwrap();
 }
 
 /// Settings that the program prints for these arguments.

@@ -13,14 +13,17 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The golden files that the crates keep for their own tests.
-const FILES: [&str; 15] = [
+const FILES: [&str; 18] = [
     "clustering/tests/golden/centroid_inference.json",
     "clustering/tests/golden/kmeans.json",
     "losses/tests/golden/bidirectional_kl.json",
     "losses/tests/golden/dna_loss.json",
     "losses/tests/golden/down_loss.json",
+    "losses/tests/golden/hierarchical_triplet.json",
     "losses/tests/golden/info_nce.json",
     "losses/tests/golden/info_nce_large.json",
+    "losses/tests/golden/regression_losses.json",
+    "losses/tests/golden/siamese_head.json",
     "losses/tests/golden/star_loss.json",
     "metrics/tests/golden/alignment_uniformity.json",
     "metrics/tests/golden/clustering_metrics.json",
@@ -92,11 +95,10 @@ fn golden_files_of_the_crates_pass() {
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(report.bad_input.is_empty(), "{:?}", report.bad_input);
     assert_eq!(report.count(Status::NoModel), 0);
-    // Gradients of alignment and uniformity are the only gap.
-    for line in &report.lines {
-        let gap = line.file == "alignment_uniformity" && line.item.starts_with("grad.");
-        assert_eq!(line.status == Status::NotCovered, gap, "{line}");
-    }
+    let gaps = report.lines.iter();
+    let gaps = gaps.filter(|line| line.status == Status::NotCovered);
+    let gaps: Vec<String> = gaps.map(ToString::to_string).collect();
+    assert!(gaps.is_empty(), "{gaps:#?}");
     let stems = FILES.map(|file| Path::new(file).file_stem().unwrap().to_owned());
     let names: Vec<_> = report.files(Status::Pass).into_iter().collect();
     for stem in &stems {
@@ -142,6 +144,8 @@ fn every_item_fails_when_its_expected_value_is_moved() {
         let original = run_on(vec![golden(file)]);
         let mut value: Value = serde_json::from_slice(&fs::read(golden(file)).unwrap()).unwrap();
         for case in value["cases"].as_array_mut().unwrap() {
+            // A gradient without a defined position would be moved where nobody looks.
+            case.as_object_mut().unwrap().remove("grad_any");
             let tolerances = case["tol"].clone();
             for (item, expected) in case["expected"].as_object_mut().unwrap() {
                 let tolerance = tolerances.get(item).or(tolerances.get("*"));

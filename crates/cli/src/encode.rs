@@ -1,14 +1,17 @@
 //! `asterism encode`: texts to vectors.
 
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 
-use encoder::{LoadOptions, Pooling};
-use kernels::DeviceSpec;
+use encoder::{
+    Embeddings, Precision, Prompt, Prompts, QuantizedValues, Ranges, SentenceEncoder, quantize,
+};
 use serde::Serialize;
 
 use crate::error::CliError;
-use crate::input::TextArgs;
-use crate::model::load;
+use crate::inference::InferenceArgs;
+use crate::input::Texts;
+use crate::model::Overrides;
 use crate::output::Output;
 
 /// Batches that are read before the first is computed: texts of similar length share a batch.
@@ -20,74 +23,182 @@ const BATCHES_READ: usize = 16;
 /// {"text", "vector"}. Blank lines count as texts.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Model directory: sentence-transformers layout, or a plain Hugging Face checkpoint.
-    #[arg(long, short, value_name = "DIR")]
-    model: PathBuf,
     #[command(flatten)]
-    texts: TextArgs,
-    /// Print JSON lines.
-    #[arg(long)]
-    json: bool,
-    /// Scale vectors to unit length, whatever the model says.
-    #[arg(long, overrides_with = "no_normalize")]
-    normalize: bool,
-    /// Leave vectors as long as they are, whatever the model says.
-    #[arg(long, overrides_with = "normalize")]
-    no_normalize: bool,
+    inference: InferenceArgs,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Put in front of every text: a prompt of the model by name, or any text that is more than one
+    /// plain word; empty for none (default: the model's default prompt).
+    #[arg(long, value_name = "NAME|TEXT")]
+    prompt: Option<String>,
+    /// Keep the first N dimensions (Matryoshka); unit vectors are scaled to unit length again.
+    #[arg(long, value_name = "N", value_parser = crate::model::positive)]
+    truncate_dim: Option<usize>,
+    /// f32; int8 or uint8, a byte a dimension, with --calibration; binary or ubinary, a bit a
+    /// dimension, eight to a signed or unsigned byte.
+    #[arg(long, value_name = "NAME", default_value = "f32", value_parser = precision)]
+    precision: Precision,
+    /// File with some thousands of typical texts, one a line; int8 and uint8 spread the range that
+    /// each dimension has over them.
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
     /// Texts computed at once.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = crate::model::positive)]
     batch_size: usize,
-    /// Longest text in tokens, special tokens included; longer ones are cut (default: the model's).
-    #[arg(long, value_name = "N", value_parser = crate::model::length)]
-    max_len: Option<usize>,
-    /// cls, cls_mlp, mean, avg_top2 or avg_first_last (default: the model's).
-    #[arg(long, value_name = "NAME")]
-    pooling: Option<Pooling>,
-    /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
-    #[arg(long, value_name = "D", default_value = "auto")]
-    device: DeviceSpec,
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct Row<'a, T> {
     text: &'a str,
-    vector: &'a [f32],
+    vector: &'a [T],
 }
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
-    let options = LoadOptions {
-        pooling: args.pooling,
-        max_len: args.max_len,
-        ..LoadOptions::default()
+    check_calibration(args.precision, args.calibration.is_some())?;
+    let inference = args.inference;
+    let json = inference.json;
+    let mut model = args
+        .overrides
+        .load(&inference.model, false, inference.device)?;
+    model
+        .set_truncate_dim(args.truncate_dim)
+        .map_err(CliError::option("--truncate-dim"))?;
+    let prompt = prompt(args.prompt.as_deref(), &model)?;
+    let group_size = args.batch_size.saturating_mul(BATCHES_READ);
+    let encode =
+        |texts: &[String]| Ok::<_, CliError>(model.encode_with(texts, args.batch_size, prompt)?);
+    let ranges = match &args.calibration {
+        Some(path) => Some(calibrate(path, group_size, encode)?),
+        None => None,
     };
-    let mut model = load(&args.model, &options, args.device)?;
-    if args.normalize || args.no_normalize {
-        model.normalize = args.normalize;
-    }
-    let mut texts = args.texts.open()?;
-    let mut output = Output::stdout();
-    loop {
-        let group = texts.take(args.batch_size.saturating_mul(BATCHES_READ))?;
-        if group.is_empty() {
-            return output.flush();
+    inference.for_each_group(group_size, |texts, output| {
+        let vectors = quantize(&encode(texts)?, args.precision, ranges.as_ref())?;
+        match &vectors.values {
+            QuantizedValues::Float32(values) => print(output, json, texts, values, vectors.width),
+            QuantizedValues::Signed(values) => print(output, json, texts, values, vectors.width),
+            QuantizedValues::Unsigned(values) => print(output, json, texts, values, vectors.width),
         }
-        let vectors = model.encode(&group, args.batch_size)?;
-        for (index, text) in group.iter().enumerate() {
-            let vector = vectors.row(index);
-            if args.json {
-                output.json_line(&Row { text, vector })?;
-            } else {
-                output.line(tabs(vector))?;
-            }
-        }
-        output.flush()?;
+    })
+}
+
+/// For clap: the names of the library, and `f32`.
+fn precision(text: &str) -> Result<Precision, String> {
+    match text {
+        "f32" => Ok(Precision::Float32),
+        _ => text
+            .parse()
+            .map_err(|_| "expected f32, int8, uint8, binary or ubinary".to_owned()),
     }
 }
 
-/// Numbers in the shortest form that reads back as the same `f32`.
-fn tabs(vector: &[f32]) -> String {
-    let numbers: Vec<String> = vector.iter().map(f32::to_string).collect();
+/// Ranges of the texts at hand would depend on how many of them are read at once, so bytes need
+/// ranges from elsewhere; nothing else has a use for them.
+fn check_calibration(precision: Precision, given: bool) -> Result<(), CliError> {
+    let (option, problem) = match (precision, given) {
+        (Precision::Int8 | Precision::Uint8, false) => (
+            "--precision",
+            format!("{precision} needs --calibration FILE, typical texts to take the ranges from"),
+        ),
+        (Precision::Float32 | Precision::Binary | Precision::Ubinary, true) => (
+            "--calibration",
+            "goes with --precision int8 or uint8 only".to_owned(),
+        ),
+        _ => return Ok(()),
+    };
+    Err(CliError::Option { option, problem })
+}
+
+/// The prompt asked for, if the model can use it.
+fn prompt<'a>(asked: Option<&'a str>, model: &SentenceEncoder) -> Result<Prompt<'a>, CliError> {
+    let Some(asked) = asked else {
+        return Ok(Prompt::Default);
+    };
+    let refuse = |problem: String| CliError::Option {
+        option: "--prompt",
+        problem,
+    };
+    let prompt = which_prompt(asked, &model.prompts).map_err(refuse)?;
+    // Without texts, this says whether the model takes a prompt at all.
+    model
+        .token_ids::<&str>(&[], prompt)
+        .map_err(|error| refuse(error.to_string()))?;
+    Ok(prompt)
+}
+
+/// A misspelt name must not end up in front of every text, so one plain word is always a name.
+fn which_prompt<'a>(asked: &'a str, prompts: &Prompts) -> Result<Prompt<'a>, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if asked.is_empty() {
+        Ok(Prompt::None)
+    } else if prompts.texts.contains_key(asked) {
+        Ok(Prompt::Named(asked))
+    } else if !asked.chars().all(plain) {
+        Ok(Prompt::Text(asked))
+    } else {
+        let names: Vec<&str> = prompts.texts.keys().map(String::as_str).collect();
+        let known = match names.as_slice() {
+            [] => "none".to_owned(),
+            names => names.join(", "),
+        };
+        Err(format!(
+            "no prompt `{asked}`; this model has: {known}; a text of your own is more than one plain word, such as `{asked}: `"
+        ))
+    }
+}
+
+/// Ranges of the vectors of all texts in a file, read group by group.
+fn calibrate(
+    path: &Path,
+    group_size: usize,
+    encode: impl Fn(&[String]) -> Result<Embeddings, CliError>,
+) -> Result<Ranges, CliError> {
+    let mut texts = Texts::from_file(path)?;
+    let mut count = 0;
+    let mut ranges: Option<Ranges> = None;
+    loop {
+        let group = texts.take(group_size)?;
+        count += group.len();
+        let too_few = || CliError::Option {
+            option: "--calibration",
+            problem: format!(
+                "{}: expected at least 2 texts, found {count}",
+                path.display()
+            ),
+        };
+        if group.is_empty() {
+            return ranges.ok_or_else(too_few);
+        }
+        let mut vectors = encode(&group)?;
+        if let Some(bounds) = ranges.take() {
+            // Two rows with the extremes so far stand for all vectors before.
+            vectors.values.extend(bounds.lowest);
+            vectors.values.extend(bounds.highest);
+        }
+        ranges = Some(Ranges::of(&vectors).map_err(|_| too_few())?);
+    }
+}
+
+fn print<T: Display + Serialize>(
+    output: &mut Output,
+    json: bool,
+    texts: &[String],
+    values: &[T],
+    width: usize,
+) -> Result<(), CliError> {
+    for (text, vector) in texts.iter().zip(values.chunks(width)) {
+        if json {
+            output.json_line(&Row { text, vector })?;
+        } else {
+            output.line(tabs(vector))?;
+        }
+    }
+    Ok(())
+}
+
+/// Numbers in the shortest form that reads back unchanged.
+fn tabs<T: Display>(vector: &[T]) -> String {
+    let numbers: Vec<String> = vector.iter().map(T::to_string).collect();
     numbers.join("\t")
 }
 
@@ -104,5 +215,67 @@ mod tests {
             .map(|n| n.parse().unwrap())
             .collect();
         assert_eq!(again, vector);
+        assert_eq!(tabs(&[-128_i8, 127]), "-128\t127");
+    }
+
+    #[test]
+    fn precisions_have_their_names() {
+        assert_eq!(precision("f32"), Ok(Precision::Float32));
+        for known in Precision::ALL {
+            assert_eq!(precision(&known.to_string()), Ok(known));
+        }
+        assert!(precision("int4").is_err());
+    }
+
+    #[test]
+    fn bytes_need_calibration_and_nothing_else_does() {
+        for known in Precision::ALL {
+            let bytes = matches!(known, Precision::Int8 | Precision::Uint8);
+            assert_eq!(check_calibration(known, true).is_ok(), bytes, "{known}");
+            assert_eq!(check_calibration(known, false).is_ok(), !bytes, "{known}");
+        }
+    }
+
+    #[test]
+    fn one_plain_word_is_a_name_and_everything_else_a_text() {
+        let mut prompts = Prompts::default();
+        for name in ["query", "two words"] {
+            prompts.texts.insert(name.to_owned(), "x".to_owned());
+        }
+        for (asked, want) in [
+            ("", Prompt::None),
+            ("query", Prompt::Named("query")),
+            ("two words", Prompt::Named("two words")),
+            ("query: ", Prompt::Text("query: ")),
+            ("检索", Prompt::Text("检索")),
+        ] {
+            assert_eq!(which_prompt(asked, &prompts), Ok(want));
+        }
+        let error = which_prompt("quer", &prompts).unwrap_err();
+        assert!(error.contains("no prompt `quer`; this model has: query, two words;"));
+        let error = which_prompt("query", &Prompts::default()).unwrap_err();
+        assert!(error.contains("this model has: none"));
+    }
+
+    #[test]
+    fn ranges_are_those_of_all_texts_whatever_the_groups() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("texts.txt");
+        let write = |lines: &str| std::fs::write(&path, lines).unwrap();
+        let encode = |texts: &[String]| {
+            let values = texts.iter().map(|text| text.parse().unwrap()).collect();
+            Ok(Embeddings { values, dim: 1 })
+        };
+        write("3\n-1\n0.5\n7\n2\n");
+        for group_size in 2..7 {
+            let ranges = calibrate(&path, group_size, encode).unwrap();
+            assert_eq!((ranges.lowest, ranges.highest), (vec![-1.0], vec![7.0]));
+        }
+        for (lines, count) in [("", "found 0"), ("1\n", "found 1")] {
+            write(lines);
+            let error = calibrate(&path, 16, encode).unwrap_err();
+            assert!(error.to_string().contains(count), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
     }
 }

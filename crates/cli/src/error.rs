@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use datasets::FetchError;
+use encoder::EncoderError;
 use experiments::error::RunError;
 use miette::Diagnostic;
 use thiserror::Error;
@@ -78,15 +79,13 @@ pub(crate) enum CliError {
         /// The most similar one.
         nearest: String,
     },
-    /// `--max-len` over what the encoder can take.
-    #[error("--max-len: expected at most the {limit} positions of {}, found {found}", path.display())]
-    MaxLen {
-        /// The model directory.
-        path: PathBuf,
-        /// Rows of its position table.
-        limit: usize,
-        /// What was asked for.
-        found: usize,
+    /// An option that fits neither the model nor the other options.
+    #[error("{option}: {problem}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// What was expected and found.
+        problem: String,
     },
     /// A target folder with something in it.
     #[error("{} is not empty; nothing was changed", path.display())]
@@ -103,7 +102,7 @@ pub(crate) enum CliError {
     Device(#[from] kernels::DeviceError),
     /// Model directory, tokenizer or encoder.
     #[error(transparent)]
-    Encoder(#[from] encoder::EncoderError),
+    Encoder(#[from] EncoderError),
     /// Assigning to centroids.
     #[error(transparent)]
     Clustering(#[from] clustering::ClusteringError),
@@ -138,6 +137,19 @@ impl CliError {
             operation,
             path,
             source,
+        }
+    }
+
+    /// For `map_err`: names the option whose value the encoder refused.
+    pub(crate) fn option(option: &'static str) -> impl FnOnce(EncoderError) -> Self {
+        move |error| match error {
+            EncoderError::Config {
+                expected, found, ..
+            } => Self::Option {
+                option,
+                problem: format!("expected {expected}, found `{found}`"),
+            },
+            error => Self::Encoder(error),
         }
     }
 

@@ -36,11 +36,7 @@ impl TextArgs {
             return Ok(Texts::Given(self.texts.into_iter()));
         }
         match self.file {
-            Some(path) if path != Path::new("-") => {
-                let file = File::open(&path).map_err(CliError::file("open", &path))?;
-                let reader: Box<dyn BufRead> = Box::new(BufReader::new(file));
-                Ok(Texts::Lines(Lines::new(reader, path.display().to_string())))
-            }
+            Some(path) if path != Path::new("-") => Texts::from_file(&path),
             _ => {
                 let stdin = io::stdin();
                 if stdin.is_terminal() {
@@ -57,6 +53,13 @@ impl TextArgs {
 }
 
 impl Texts {
+    /// The lines of a file.
+    pub(crate) fn from_file(path: &Path) -> Result<Self, CliError> {
+        let file = File::open(path).map_err(CliError::file("open", path))?;
+        let reader: Box<dyn BufRead> = Box::new(BufReader::new(file));
+        Ok(Self::Lines(Lines::new(reader, path.display().to_string())))
+    }
+
     /// The next texts, at most `count`; none at the end. Waits for more until `count` are there.
     pub(crate) fn take(&mut self, count: usize) -> Result<Vec<String>, CliError> {
         let mut texts = Vec::new();

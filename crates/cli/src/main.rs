@@ -3,7 +3,8 @@
 //! ```text
 //! asterism encode       texts to vectors
 //! asterism predict      texts to the nearest category of a trained model
-//! asterism train        star-down: fine categories from coarse labels
+//! asterism evaluate     similarity and transfer tasks, your own pairs
+//! asterism train        star-down, simcse, regression-sts, distill
 //! asterism data         list, fetch and check data sets
 //! asterism model        look into a model directory, write it anew
 //! asterism datagen      generate the Pocket set
@@ -26,6 +27,8 @@ mod data;
 mod datagen;
 mod encode;
 mod error;
+mod evaluate;
+mod inference;
 mod input;
 mod model;
 mod output;
@@ -48,6 +51,7 @@ struct Cli {
 enum Command {
     Encode(encode::Args),
     Predict(predict::Args),
+    Evaluate(evaluate::Args),
     #[command(subcommand)]
     Train(train::Command),
     #[command(subcommand)]
@@ -69,6 +73,7 @@ fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Encode(args) => encode::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Train(command) => train::run(command),
         Command::Data(command) => data::run(command),
         Command::Model(command) => model::run(command),

@@ -1,18 +1,17 @@
 //! `asterism predict`: centroid inference with a trained model.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clustering::Centroids;
 use encoder::{LoadOptions, SentenceEncoder};
-use kernels::DeviceSpec;
 use ndarray::ArrayView2;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::CliError;
-use crate::input::TextArgs;
+use crate::inference::InferenceArgs;
 use crate::model::load;
-use crate::output::{Output, field};
+use crate::output::field;
 
 /// Assign texts to the categories of a trained model.
 ///
@@ -21,23 +20,14 @@ use crate::output::{Output, field};
 /// --json an object {"text", "id", "name", "coarse", "cosine"}.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The model/ folder of a run.
-    #[arg(long, short, value_name = "DIR")]
-    model: PathBuf,
     #[command(flatten)]
-    texts: TextArgs,
-    /// Print JSON lines.
-    #[arg(long)]
-    json: bool,
+    inference: InferenceArgs,
     /// Consider only the fine categories of this coarse category.
     #[arg(long, value_name = "NAME")]
     coarse_gate: Option<String>,
     /// Texts computed at once; more than 1 is faster on files, but answers wait for a full batch.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = crate::model::positive)]
     batch_size: usize,
-    /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
-    #[arg(long, value_name = "D", default_value = "auto")]
-    device: DeviceSpec,
 }
 
 /// Centroids of a model with what is known about them.
@@ -61,30 +51,26 @@ struct Answer<'a> {
 
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
-    let model = load(&args.model, &LoadOptions::default(), args.device)?;
-    let categories = Categories::new(&model, &args.model)?;
+    let inference = args.inference;
+    let json = inference.json;
+    let model = load(&inference.model, &LoadOptions::default(), inference.device)?;
+    let categories = Categories::new(&model, &inference.model)?;
     let candidates = match &args.coarse_gate {
         Some(name) => categories.gate(name)?,
         None => (0..categories.centroids.k()).collect(),
     };
-    let mut texts = args.texts.open()?;
-    let mut output = Output::stdout();
-    loop {
-        let group = texts.take(args.batch_size)?;
-        if group.is_empty() {
-            return output.flush();
-        }
-        let vectors = model.encode(&group, args.batch_size)?;
-        for (index, text) in group.iter().enumerate() {
+    inference.for_each_group(args.batch_size, |texts, output| {
+        let vectors = model.encode(texts, args.batch_size)?;
+        for (index, text) in texts.iter().enumerate() {
             let answer = categories.answer(text, vectors.row(index), &candidates)?;
-            if args.json {
+            if json {
                 output.json_line(&answer)?;
             } else {
                 output.line(answer.tabs())?;
             }
         }
-        output.flush()?;
-    }
+        Ok(())
+    })
 }
 
 impl Categories {
@@ -262,6 +248,7 @@ fn kind(value: &Value) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use encoder::{BertConfig, Pooling, TextTokenizer, WeightTensor};
+    use kernels::DeviceSpec;
     use serde_json::json;
 
     use super::*;

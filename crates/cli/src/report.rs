@@ -34,14 +34,14 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         output.text(result.to_json()?)?;
     } else {
         let data = &result.data;
+        // Sentence embeddings have none.
+        let categories = match (data.n_coarse, data.n_fine) {
+            (0, 0) => String::new(),
+            (coarse, fine) => format!(", {coarse} coarse and {fine} fine categories"),
+        };
         output.line(format_args!(
-            "{} on {}: {} training and {} test rows, {} coarse and {} fine categories",
-            result.experiment,
-            data.name,
-            data.train_rows,
-            data.test_rows,
-            data.n_coarse,
-            data.n_fine
+            "{} on {}: {} training and {} test rows{categories}",
+            result.experiment, data.name, data.train_rows, data.test_rows,
         ))?;
         output.line("")?;
         output.text(text_table(&result))?;

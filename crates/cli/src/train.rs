@@ -5,17 +5,27 @@ use experiments::cli::Common;
 use crate::error::CliError;
 
 /// Train a system.
+///
+/// Without --data and --model, everything but distill runs on what is bundled. The same as the
+/// programs of the same names, with the same options.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Fine categories from coarse labels: floors, coarse pre-training, DOWN and STAR from one start.
-    ///
-    /// Without options it runs on the bundled Pocket set with a small encoder drawn from the seed.
     StarDown(Common),
+    /// Contrastive sentence embeddings from plain sentences, pairs or triplets (SimCSE).
+    Simcse(Common),
+    /// Siamese regression on labelled pairs, then on scored pairs.
+    RegressionSts(Common),
+    /// A small encoder taught by a large one, which --model names.
+    Distill(Common),
 }
 
 /// Runs the command.
 pub(crate) fn run(command: Command) -> Result<(), CliError> {
-    match command {
-        Command::StarDown(common) => Ok(experiments::star_down::main_with(common)?),
-    }
+    Ok(match command {
+        Command::StarDown(common) => experiments::star_down::main_with(common),
+        Command::Simcse(common) => experiments::simcse::main_with(common),
+        Command::RegressionSts(common) => experiments::regression_sts::main_with(common),
+        Command::Distill(common) => experiments::distill::main_with(common),
+    }?)
 }

@@ -20,6 +20,7 @@ mod partitions;
 mod probe;
 mod retrieval;
 mod scores;
+mod sentences;
 mod verdict;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,11 +53,14 @@ const KINDS: &[(&str, Check)] = &[
     ("correlations", scores::correlations),
     ("dna_loss", objectives::dna),
     ("down_loss", objectives::down),
+    ("hierarchical_triplet", sentences::hierarchical_triplet),
     ("info_nce", objectives::info_nce),
     ("kmeans", partitions::kmeans),
     ("neighbour_weights", retrieval::neighbour_weights),
     ("queue", retrieval::queue),
+    ("regression_losses", sentences::regression),
     ("schedule", optimisation::schedule),
+    ("siamese_head", sentences::siamese_head),
     ("star_loss", objectives::star),
 ];
 
@@ -222,6 +226,7 @@ mod tests {
             ("bert_cosine", Some("bert_cosine")),
             ("info_nce_large", Some("info_nce")),
             ("star_loss", Some("star_loss")),
+            ("hierarchical_triplet_wide", Some("hierarchical_triplet")),
             ("hierarchical", None),
             ("loss_star", None),
             ("", None),

@@ -1,5 +1,6 @@
 //! Correlations, aggregation over subsets, alignment and uniformity, relative fitting difficulty.
 
+use losses::{AlignmentConfig, UniformityConfig};
 use metrics::{
     Aggregation, StsCorrelation, StsSubset, TracePoint, alignment_with, pearson,
     relative_fitting_difficulty, spearman, sts_scores, uniformity_with,
@@ -42,26 +43,42 @@ pub(super) fn correlations(probe: &mut Probe<'_>) -> CaseResult {
     Ok(())
 }
 
-/// `alignment_uniformity`: inputs `x`, `y`, or the traces of a run. No crate offers a gradient of
-/// these yet.
+/// `alignment_uniformity`: inputs `x`, `y`, or the traces of a run. Values are computed twice, as
+/// metrics in f64 and as objectives, which also have the gradients.
 pub(super) fn alignment_uniformity(probe: &mut Probe<'_>) -> CaseResult {
     if !probe.has("x") {
         return fitting_difficulty(probe);
     }
     probe.require("pairs", "i<j")?;
-    let [_, dim] = probe.dims("x")?;
-    let (x, y) = (probe.floats("x")?, probe.floats("y")?);
-    let alignment = alignment_with(&x, &y, dim, probe.number("alpha")?).map_err(refused)?;
-    let rows = match probe.word("uniformity_on", "x")? {
-        "x" => &x,
-        "y" => &y,
+    let (alpha, t) = (probe.number("alpha")?, probe.number("t")?);
+    let on_y = match probe.word("uniformity_on", "x")? {
+        "x" => false,
+        "y" => true,
         other => return Err(probe.unknown("uniformity_on", other)),
     };
-    let uniformity = uniformity_with(rows, dim, probe.number("t")?).map_err(refused)?;
+    let [_, dim] = probe.dims("x")?;
+    let (x, y) = (probe.floats("x")?, probe.floats("y")?);
+    let alignment = alignment_with(&x, &y, dim, alpha).map_err(refused)?;
+    let rows = if on_y { &y } else { &x };
+    let uniformity = uniformity_with(rows, dim, t).map_err(refused)?;
     probe.put_number("alignment", alignment);
     probe.put_number("uniformity", uniformity);
     probe.put_number("loss", alignment + uniformity);
-    Ok(())
+
+    let (x, y) = (probe.leaf::<2>("x")?, probe.leaf::<2>("y")?);
+    let alignment = AlignmentConfig::new().with_alpha(alpha).init();
+    let uniformity = UniformityConfig::new().with_t(t).init();
+    let rows = if on_y { &y } else { &x };
+    let uniformity = uniformity.and_then(|objective| objective.forward(rows.clone()));
+    let alignment = alignment.and_then(|objective| objective.forward(x.clone(), y.clone()));
+    let (alignment, uniformity) = (alignment.map_err(refused)?, uniformity.map_err(refused)?);
+    let loss = alignment.clone() + uniformity.clone();
+    let grads = loss.backward();
+    probe.put_tensor("alignment", alignment)?;
+    probe.put_tensor("uniformity", uniformity)?;
+    probe.put_tensor("loss", loss)?;
+    probe.put_grad("x", &x, &grads)?;
+    probe.put_grad("y", &y, &grads)
 }
 
 /// Inputs `step` and alignment and uniformity of `train` and `eval` at each of the steps.

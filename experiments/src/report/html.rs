@@ -52,6 +52,11 @@ pub(super) fn render(input: &ReportInput) -> Result<(String, Vec<(String, Svg)>)
         inline.push(Value::from_safe_string(drawing.inline()));
         plots.push((format!("loss-{}", slug(&group)), drawing));
     }
+    if let Some(chart) = space_path(input) {
+        let drawing = chart.render();
+        inline.push(Value::from_safe_string(drawing.inline()));
+        plots.push(("alignment-uniformity".to_owned(), drawing));
+    }
 
     let mut palette_rules = String::new();
     let mut map = Value::from(());
@@ -196,6 +201,33 @@ fn loss_charts(input: &ReportInput) -> Vec<(String, LineChart)> {
             (group, chart)
         })
         .collect()
+}
+
+/// Where training moves an encoder between alignment and uniformity (lower is better in both), one
+/// path a stage and seed; from the development set.
+fn space_path(input: &ReportInput) -> Option<LineChart> {
+    let series: Vec<Series> = input
+        .curves
+        .iter()
+        .filter_map(|alignment| {
+            let stage = alignment.name.strip_prefix("dev_alignment/")?;
+            let name = format!("dev_uniformity/{stage}");
+            let same = |curve: &&super::Curve| curve.name == name && curve.seed == alignment.seed;
+            let uniformity = input.curves.iter().find(same)?;
+            let points = uniformity.points.iter().zip(&alignment.points);
+            Some(Series {
+                name: stage.to_owned(),
+                points: points.map(|((_, x), (_, y))| (*x, *y)).collect(),
+            })
+        })
+        .collect();
+    (!series.is_empty()).then(|| LineChart {
+        title: "Alignment against uniformity".to_owned(),
+        x_label: "uniformity".to_owned(),
+        y_label: "alignment".to_owned(),
+        series,
+        log_y: false,
+    })
 }
 
 fn scatter(input: &ReportInput) -> Option<(Scatter, &'static str)> {
@@ -460,9 +492,13 @@ fn task_view(result: &ResultFile) -> Vec<Value> {
                 let average = row.average.map_or("-".to_owned(), percent);
                 context! { stage => row.stage, cells, average }
             })
+            .chain(table.published.iter().map(|row| {
+                context! { stage => row.label, cells => row.cells, average => row.average }
+            }))
             .collect();
         context! {
             metric => table.metric,
+            scaled => table.is_scaled(),
             tasks => table.tasks,
             rows,
             averaged => table.with_average().then(|| STS_TASKS.join(", ")),

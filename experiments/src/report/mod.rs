@@ -250,6 +250,12 @@ pub fn text_table(result: &ResultFile) -> String {
             }
             lines.push(line);
         }
+        for row in &table.published {
+            let mut line = vec![row.label.clone()];
+            line.extend(row.cells.iter().cloned());
+            line.push(row.average.clone());
+            lines.push(line);
+        }
         blocks.push(align(&lines));
     }
     if blocks.is_empty() {
@@ -415,18 +421,28 @@ struct TaskTable {
     metric: String,
     tasks: Vec<String>,
     rows: Vec<TaskRow>,
+    /// Published rows of the experiment's method, where all seven STS tasks are there.
+    published: Vec<PublishedTaskRow>,
+}
+
+/// A published row in the columns of a [`TaskTable`].
+struct PublishedTaskRow {
+    label: String,
+    /// Parallel to the tasks, as printed.
+    cells: Vec<String>,
+    average: String,
 }
 
 struct TaskRow {
     stage: String,
     /// Parallel to `tasks`.
     cells: Vec<Option<Summary>>,
-    /// Mean over the seven STS tasks where all are there.
+    /// Mean over the seven STS tasks where all are there, each rounded first; a fraction.
     average: Option<f64>,
 }
 
 impl TaskTable {
-    /// The tables in the order of their first row.
+    /// The tables in the order of their first row, the one of the papers before all others.
     fn all(result: &ResultFile) -> Vec<Self> {
         let rows: Vec<Row> = result
             .rows
@@ -446,13 +462,15 @@ impl TaskTable {
                 None => groups.push((metric, vec![summary])),
             }
         }
+        // What the papers print comes first.
+        groups.sort_by_key(|(metric, _)| metric != PUBLISHED_METRIC);
         groups
             .into_iter()
-            .map(|(metric, summaries)| Self::new(metric, summaries))
+            .map(|(metric, summaries)| Self::new(metric, summaries, &result.experiment))
             .collect()
     }
 
-    fn new(metric: String, summaries: Vec<Summary>) -> Self {
+    fn new(metric: String, summaries: Vec<Summary>, experiment: &str) -> Self {
         let mut tasks: Vec<String> = Vec::new();
         for summary in &summaries {
             if !tasks.contains(&summary.inference) {
@@ -481,21 +499,57 @@ impl TaskTable {
                 .iter()
                 .map(|task| {
                     let column = tasks.iter().position(|known| known == task)?;
-                    Some(row.cells.get(column)?.as_ref()?.mean)
+                    let mean = row.cells.get(column)?.as_ref()?.mean;
+                    Some(mean).filter(|mean| mean.is_finite())
                 })
                 .collect();
-            row.average = values.map(|values| values.iter().sum::<f64>() / STS_TASKS.len() as f64);
+            // Percent, each task rounded first: the average of the published tables.
+            let average = values.and_then(|values| metrics::average_of_tasks(&values).ok());
+            row.average = average.map(|percent| percent / 100.0);
         }
+        let complete = STS_TASKS
+            .iter()
+            .all(|task| tasks.iter().any(|known| known == task));
+        let published = if metric == PUBLISHED_METRIC && complete {
+            published_rows(experiment, &tasks)
+        } else {
+            Vec::new()
+        };
         Self {
             metric,
             tasks,
             rows,
+            published,
         }
+    }
+
+    /// Whether the cells are percentages.
+    fn is_scaled(&self) -> bool {
+        !is_plain(&self.metric)
     }
 
     fn with_average(&self) -> bool {
         self.rows.iter().any(|row| row.average.is_some())
     }
+}
+
+/// Metric and aggregation of the published STS tables.
+const PUBLISHED_METRIC: &str = "spearman/all";
+
+/// Published rows beside which an experiment's own belong.
+fn published_rows(experiment: &str, tasks: &[String]) -> Vec<PublishedTaskRow> {
+    let cell = |scores: &[f64; 7], task: &String| {
+        let column = STS_TASKS.iter().position(|known| known == task);
+        let score = column.and_then(|column| scores.get(column));
+        score.map_or("-".to_owned(), |score| format!("{score:.2}"))
+    };
+    crate::evaluate::published::beside(experiment)
+        .map(|row| PublishedTaskRow {
+            label: format!("published: {} [{}]", row.model, row.source),
+            cells: tasks.iter().map(|task| cell(&row.scores, task)).collect(),
+            average: format!("{:.2}", row.average),
+        })
+        .collect()
 }
 
 /// Heading of a metric column.
@@ -513,14 +567,31 @@ fn percent(value: f64) -> String {
 
 fn mean_and_spread(cell: Option<&Summary>) -> String {
     match cell {
-        None => "-".to_owned(),
-        Some(Summary {
-            mean,
-            std: Some(std),
-            ..
-        }) => format!("{} ± {}", percent(*mean), percent(*std)),
-        Some(Summary { mean, .. }) => percent(*mean),
+        Some(summary) if summary.mean.is_finite() => {
+            let number = number_of(&summary.metric);
+            match summary.std {
+                Some(std) => format!("{} ± {}", number(summary.mean), number(std)),
+                None => number(summary.mean),
+            }
+        }
+        // No seed has a value where none is defined, as with constant gold scores.
+        _ => "-".to_owned(),
     }
+}
+
+/// How the values of a metric are printed: the figures of an embedding space are no fractions.
+fn number_of(metric: &str) -> fn(f64) -> String {
+    if is_plain(metric) {
+        |value| format!("{value:.4}")
+    } else {
+        percent
+    }
+}
+
+/// Whether a metric is a plain number and no fraction.
+fn is_plain(metric: &str) -> bool {
+    let name = metric.split('/').next().unwrap_or(metric);
+    ["alignment", "uniformity", "average_cosine", "iso_score"].contains(&name)
 }
 
 fn published_value(value: Option<f64>) -> String {
@@ -909,6 +980,38 @@ star   centroid_mapped  80.00 ± 0.00  -             -             3
         assert!(page(&ReportInput::new(result.clone())).contains("STS avg"));
         result.rows.pop();
         assert!(!text_table(&result).contains("STS avg"));
+    }
+
+    #[test]
+    fn the_average_rounds_each_task_first_and_missing_is_no_number() {
+        let mut result = ResultFile::new("evaluate", DataInfo::default());
+        let mut add = |task: &str, metric: &str, value: f64| {
+            result.rows.push(Row::Embedding(EmbeddingRow {
+                stage: "model".into(),
+                task: task.into(),
+                split: "test".into(),
+                metric: metric.into(),
+                aggregation: "all".into(),
+                value,
+            }));
+        };
+        for (i, task) in STS_TASKS.into_iter().enumerate() {
+            // Four times 70.0051 and three times 70.0001: 70.0030 as they are, (4 * 70.01 + 3 * 70)
+            // / 7 = 70.0057 if each is rounded first.
+            add(task, "spearman", if i < 4 { 0.700051 } else { 0.700001 });
+            add(task, "pearson", if task == "STSB" { f64::NAN } else { 0.5 });
+        }
+        add("STSB", "uniformity", -2.337);
+        let table = text_table(&result);
+        let row = |metric: &str| {
+            let block = table.split("\n\n").find(|block| block.contains(metric));
+            block.unwrap().lines().last().unwrap().to_owned()
+        };
+        assert!(row("spearman").ends_with("70.00  70.01"), "{table}");
+        let found = row("pearson");
+        assert_eq!(found.split_whitespace().count(), 7, "{table}");
+        assert!(!found.contains("NaN"), "{table}");
+        assert!(row("uniformity").ends_with("-2.3370"), "{table}");
     }
 
     #[test]

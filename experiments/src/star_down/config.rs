@@ -24,7 +24,7 @@ const MAX_LEN: usize = 1_000_000;
 pub struct StarDownConfig {
     /// Directory with `train.tsv` and `test.tsv`, or `pocket`.
     pub data: String,
-    /// Model directory, or `pocket` for a small encoder initialised from the seed.
+    /// Model directory; `pocket` for the bundled encoder; `random` for a small one drawn from the seed.
     pub model: String,
     /// `flex`, `ndarray`, `wgpu[:i]`, `cuda[:i]` or `auto`.
     pub device: String,
@@ -60,8 +60,8 @@ pub struct StarDownConfig {
     pub train: TrainConfig,
     /// Evaluation.
     pub eval: EvalConfig,
-    /// Size of the `pocket` model.
-    pub pocket: PocketConfig,
+    /// Size of the `random` model.
+    pub random: RandomConfig,
     /// Checkpoints kept.
     pub checkpoints_kept: usize,
 }
@@ -170,10 +170,10 @@ pub struct EvalConfig {
     pub tsne_points: usize,
 }
 
-/// The encoder that `model = "pocket"` initialises.
+/// The encoder that `model = "random"` initialises.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PocketConfig {
+pub struct RandomConfig {
     /// Width.
     pub hidden: usize,
     /// Layers.
@@ -258,7 +258,7 @@ impl Default for StarDownConfig {
                 batch_size: 64,
                 tsne_points: 2000,
             },
-            pocket: PocketConfig {
+            random: RandomConfig {
                 hidden: 128,
                 layers: 2,
                 heads: 4,
@@ -462,9 +462,9 @@ impl StarDownConfig {
             "at least 1",
         )?;
         for (key, value) in [
-            ("pocket.init_std", self.pocket.init_std),
-            ("pocket.word_std", self.pocket.word_std),
-            ("pocket.position_std", self.pocket.position_std),
+            ("random.init_std", self.random.init_std),
+            ("random.word_std", self.random.word_std),
+            ("random.position_std", self.random.position_std),
         ] {
             range(
                 key,
@@ -632,16 +632,37 @@ impl StarDownConfig {
 }
 
 impl StarDownConfig {
-    /// Settings of the bundled run: `configs/pocket.toml` over the defaults.
+    /// Settings for the bundled data with the model that `self` names: `configs/pocket.toml` for the
+    /// bundled encoder, `configs/pocket_random.toml` for one drawn from the seed; nothing for others.
     ///
     /// # Errors
     ///
-    /// None in practice: the file is compiled in and a test resolves it.
-    pub fn pocket() -> Result<Self, RunError> {
-        let file: toml::Table = include_str!("../../configs/pocket.toml")
+    /// None in practice: the files are compiled in and the tests read them.
+    pub fn bundled(&self) -> Result<Option<Self>, RunError> {
+        let (text, origin) = match (self.data.as_str(), self.model.as_str()) {
+            ("pocket", "pocket") => (
+                include_str!("../../configs/pocket.toml"),
+                "configs/pocket.toml",
+            ),
+            ("pocket", "random") => (
+                include_str!("../../configs/pocket_random.toml"),
+                "configs/pocket_random.toml",
+            ),
+            _ => return Ok(None),
+        };
+        let file: toml::Table = text
             .parse()
             .map_err(|error: toml::de::Error| RunError::Config(error.to_string()))?;
-        crate::config::overlay(&Self::default(), file, "configs/pocket.toml")
+        crate::config::overlay(&Self::default(), file, origin).map(Some)
+    }
+
+    /// Settings of the run without arguments.
+    ///
+    /// # Errors
+    ///
+    /// As [`StarDownConfig::bundled`].
+    pub fn pocket() -> Result<Self, RunError> {
+        Ok(Self::default().bundled()?.unwrap_or_default())
     }
 }
 

@@ -30,17 +30,17 @@ use queue::{
     update_momentum,
 };
 use training::{
-    AdamW, CheckpointFiles, Experiment, LinearSchedule, NonFinite, Plan, StepReport, Streams, clip,
-    from_safetensors, load_module, save_module, shuffle, stream, to_safetensors,
+    AdamW, CheckpointFiles, LinearSchedule, NonFinite, Plan, Streams, clip, from_safetensors,
+    load_module, save_module, shuffle, stream, to_safetensors,
 };
 
 use super::augment::replace_tokens;
 use super::config::{Objective, StarDownConfig};
 use super::model::{CoarseHead, ContrastModel};
 use super::prepare::Prepared;
-use super::pretrain::{adamw, check_losses, file_of};
-use super::state::{RunState, Stage};
+use super::pretrain::adamw;
 use crate::error::RunError;
+use crate::session::{Stage, Stepped, check_losses, file_of};
 
 /// Key of this stage in the random streams. DOWN and STAR share it: from the same start they see the
 /// same batches, views and dropout seeds, so that a difference comes from the objective.
@@ -60,18 +60,14 @@ pub(crate) struct Contrast<'a> {
     prepared: &'a Prepared,
     config: &'a StarDownConfig,
     objective: Objective,
-    name: String,
     tokenizer: TextTokenizer,
     pooling: Pooling,
     streams: Streams,
     seed: u64,
-    offset: u64,
     schedule: LinearSchedule,
     info_nce: BankInfoNce,
-    start: Vec<u8>,
-    run: RunState,
-    pub(crate) step_ms: Vec<f64>,
-    refill_s: Vec<f64>,
+    /// Seconds of the refill before the step at work, if it had one.
+    refill_s: Option<f64>,
     order: Option<(u64, Vec<usize>)>,
 }
 
@@ -81,16 +77,12 @@ pub(crate) fn steps_per_epoch(n: usize, config: &StarDownConfig) -> u64 {
 }
 
 impl<'a> Contrast<'a> {
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
         prepared: &'a Prepared,
         config: &'a StarDownConfig,
         objective: Objective,
         encoder: &SentenceEncoder,
-        start: Vec<u8>,
         seed: u64,
-        offset: u64,
-        run: RunState,
     ) -> Result<Self, RunError> {
         let plan = Plan {
             rows: prepared.data.train.len() as u64,
@@ -105,7 +97,6 @@ impl<'a> Contrast<'a> {
                 .with_weight_normalization(config.weight_normalization()?)
                 .with_normalize_inputs(InputNormalization::None)
                 .init()?,
-            name: config.stage_name(objective),
             tokenizer: encoder.tokenizer.clone(),
             pooling: encoder.pooling,
             streams: Streams::new(seed),
@@ -113,11 +104,7 @@ impl<'a> Contrast<'a> {
             config,
             objective,
             seed,
-            offset,
-            start,
-            run,
-            step_ms: Vec::new(),
-            refill_s: Vec::new(),
+            refill_s: None,
             order: None,
         })
     }
@@ -243,7 +230,7 @@ impl<'a> Contrast<'a> {
                 centroids,
             }),
         })?;
-        self.refill_s.push(began.elapsed().as_secs_f64());
+        self.refill_s = Some(began.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -260,35 +247,17 @@ impl<'a> Contrast<'a> {
         }
         (all > 0).then(|| right as f64 / all as f64)
     }
-
-    pub(crate) fn run_state(&self) -> &RunState {
-        &self.run
-    }
 }
 
 impl Stage for Contrast<'_> {
-    fn end_epoch(&mut self, _state: &ContrastState, seconds: f64) {
-        self.run.local += self.step_ms.len() as u64;
-        self.run.partial.step_ms.append(&mut self.step_ms);
-        self.run.partial.refill_s.append(&mut self.refill_s);
-        self.run.partial.epoch_s.push(seconds);
-    }
-}
-
-impl Experiment for Contrast<'_> {
     type State = ContrastState;
     type Batch = Vec<usize>;
 
-    fn batch(
-        &mut self,
-        _state: &ContrastState,
-        step: u64,
-    ) -> Result<Vec<usize>, training::BoxError> {
-        let local = step - self.offset;
+    fn batch(&mut self, _: &ContrastState, step: u64) -> Result<Vec<usize>, RunError> {
         if let Some(order) = &self.prepared.batch_order {
-            return Ok(order[local as usize % order.len()].clone());
+            return Ok(order[step as usize % order.len()].clone());
         }
-        let (epoch, index) = (local / self.steps(), (local % self.steps()) as usize);
+        let (epoch, index) = (step / self.steps(), (step % self.steps()) as usize);
         let n = self.prepared.data.train.len();
         if self.order.as_ref().is_none_or(|(of, _)| *of != epoch) {
             let order = shuffle(n, &mut self.streams.rng(stream::SHUFFLE, &[STAGE, epoch]));
@@ -307,11 +276,10 @@ impl Experiment for Contrast<'_> {
         mut state: ContrastState,
         ids: Vec<usize>,
         step: u64,
-    ) -> Result<(ContrastState, StepReport), training::BoxError> {
-        let local = step - self.offset;
-        let epoch = local / self.steps();
+    ) -> Result<Stepped<ContrastState>, RunError> {
+        let epoch = step / self.steps();
         let mut values = BTreeMap::from([("seed".to_owned(), self.seed as f64)]);
-        if local.is_multiple_of(self.steps()) {
+        if step.is_multiple_of(self.steps()) {
             self.refill(&mut state, epoch)?;
             if let Some(precision) = self.neighbour_precision(&state) {
                 values.insert("neighbour_precision".into(), precision);
@@ -319,8 +287,8 @@ impl Experiment for Contrast<'_> {
         }
         let began = Instant::now();
         let device = self.prepared.device.clone().autodiff();
-        device.seed(self.streams.seed(stream::DROPOUT, &[STAGE, local]));
-        let mut rng = self.streams.rng(stream::AUGMENT, &[STAGE, local]);
+        device.seed(self.streams.seed(stream::DROPOUT, &[STAGE, step]));
+        let mut rng = self.streams.rng(stream::AUGMENT, &[STAGE, step]);
         let rows: Vec<Vec<u32>> = ids
             .iter()
             .map(|row| {
@@ -334,10 +302,9 @@ impl Experiment for Contrast<'_> {
             })
             .collect();
         let tokens = TokenBatch::new(&rows, &device)?;
-        let bank = state
-            .bank
-            .as_ref()
-            .ok_or("the bank is empty in the middle of an epoch")?;
+        let bank = state.bank.as_ref().ok_or_else(|| {
+            RunError::Data("the bank is empty in the middle of an epoch".to_owned())
+        })?;
 
         let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
         let logits = state.model.coarse.forward(pooled.clone());
@@ -392,7 +359,7 @@ impl Experiment for Contrast<'_> {
         if self.config.trace {
             values.insert("grad_norm".into(), clipped.norm);
         }
-        let lr = self.schedule.lr(local);
+        let lr = self.schedule.lr(step);
         state.model = state
             .optimizer
             .step(lr, state.model, &mut grads, clipped.scale)?;
@@ -408,24 +375,17 @@ impl Experiment for Contrast<'_> {
         if let Some(star) = &state.model.star {
             values.insert("base".into(), star.base_value().into_scalar::<f32>().into());
         }
-        self.step_ms.push(began.elapsed().as_secs_f64() * 1e3);
-        let report = StepReport {
-            stage: self.name.clone(),
-            epoch,
-            step,
-            total_steps: self.offset + self.steps() * self.config.train.epochs,
+        Ok(Stepped {
+            state,
             lr,
             values,
-        };
-        Ok((state, report))
+            ms: began.elapsed().as_secs_f64() * 1e3,
+            refill_s: self.refill_s.take(),
+        })
     }
 
-    fn save(&self, state: &ContrastState) -> Result<CheckpointFiles, training::BoxError> {
-        let mut run = self.run.clone();
-        run.partial.step_ms.extend(&self.step_ms);
-        run.partial.refill_s.extend(&self.refill_s);
-        run.local += self.step_ms.len() as u64;
-        let mut files = run.files(Some(&self.start))?;
+    fn save(&self, state: &ContrastState) -> Result<CheckpointFiles, RunError> {
+        let mut files = CheckpointFiles::new();
         files.insert("model.safetensors".into(), save_module(&state.model)?);
         files.insert("momentum.safetensors".into(), save_module(&state.momentum)?);
         files.insert(
@@ -439,7 +399,8 @@ impl Experiment for Contrast<'_> {
         files.insert("bank.safetensors".into(), to_safetensors(&bank)?);
         files.insert(
             "policy.json".into(),
-            serde_json::to_vec(&state.policy.state())?,
+            serde_json::to_vec(&state.policy.state())
+                .map_err(|error| RunError::Data(format!("write policy.json: {error}")))?,
         );
         Ok(files)
     }

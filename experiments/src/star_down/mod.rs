@@ -21,11 +21,10 @@ mod prepare;
 mod pretrain;
 mod program;
 mod run;
-mod state;
 
 pub use config::{
-    EvalConfig, Objective, OptimizerConfig, PocketConfig, PretrainConfig, StarDownConfig,
+    EvalConfig, Objective, OptimizerConfig, PretrainConfig, RandomConfig, StarDownConfig,
     TrainConfig,
 };
 pub use program::main_with;
-pub use run::{Request, run};
+pub use run::run;

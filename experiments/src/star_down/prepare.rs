@@ -1,7 +1,7 @@
 //! Data, tokenizer and encoder of a run, checked against the configuration.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::Device;
 use datasets::{CategoryDataset, FetchOptions, LoadOptions, Manifest, load_category_dir};
@@ -77,23 +77,21 @@ impl Prepared {
                 "train.topk: expected below the {n} training rows, found {topk}"
             )));
         }
-        let (base, tokenizer, model_hashes, model_name) = if config.model == "pocket" {
+        let (base, tokenizer, model_hashes, model_name) = if config.model == "random" {
             let tokenizer = pocket_tokenizer()?;
-            (
-                None,
-                tokenizer,
-                BTreeMap::new(),
-                "pocket (random)".to_owned(),
-            )
+            (None, tokenizer, BTreeMap::new(), "random".to_owned())
         } else {
-            let dir = Path::new(&config.model);
+            let dir = match config.model.as_str() {
+                "pocket" => datasets::pocket::encoder_dir()?,
+                dir => PathBuf::from(dir),
+            };
             let options = encoder::LoadOptions {
                 allow_non_finite: config.allow_non_finite,
                 pooling: pooling(config)?,
                 max_len: Some(max_len),
                 dropout: (config.dropout >= 0.0).then_some(config.dropout),
             };
-            let model = SentenceEncoder::load(dir, &options, &device)?;
+            let model = SentenceEncoder::load(&dir, &options, &device)?;
             let positions = model.config.max_position_embeddings;
             if config.max_len > positions {
                 return Err(RunError::Config(format!(
@@ -103,7 +101,7 @@ impl Prepared {
                 )));
             }
             max_len = max_len.min(positions);
-            let hash = SentenceEncoder::weights_hash(dir)?;
+            let hash = SentenceEncoder::weights_hash(&dir)?;
             let name = model
                 .config
                 .other
@@ -126,7 +124,7 @@ impl Prepared {
         };
         let train_ids = tokenizer.encode(&data.train.texts, max_len)?;
         let test_ids = tokenizer.encode(&data.test.texts, max_len)?;
-        let batch_order = read_batch_order(&config.batch_order_file, n)?;
+        let batch_order = crate::batch_file::read(&config.batch_order_file, n)?;
         let data_hashes = data
             .report
             .files
@@ -172,7 +170,7 @@ impl Prepared {
             return Ok(base.clone());
         }
         let tokenizer = pocket_tokenizer()?;
-        let size = &self.config.pocket;
+        let size = &self.config.random;
         let mut shape = BertConfig::tiny(tokenizer.vocab_size());
         shape.hidden_size = size.hidden;
         shape.num_hidden_layers = size.layers;
@@ -271,36 +269,4 @@ fn pooling(config: &StarDownConfig) -> Result<Option<Pooling>, RunError> {
         return Ok(None);
     }
     Ok(Some(config.pooling.parse()?))
-}
-
-fn read_batch_order(file: &str, rows: usize) -> Result<Option<Vec<Vec<usize>>>, RunError> {
-    if file.is_empty() {
-        return Ok(None);
-    }
-    let path = Path::new(file);
-    let fail = |message: String| RunError::File {
-        path: path.to_owned(),
-        message,
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| fail(error.to_string()))?;
-    let order: Vec<Vec<usize>> = serde_json::from_str(&text)
-        .map_err(|error| fail(format!("expected a JSON list of index lists: {error}")))?;
-    if order.is_empty() {
-        return Err(fail("expected at least one batch".into()));
-    }
-    for (batch, ids) in order.iter().enumerate() {
-        let mut sorted = ids.clone();
-        sorted.sort_unstable();
-        if ids.is_empty() || sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(fail(format!(
-                "batch {batch}: expected distinct indices, at least one"
-            )));
-        }
-        if let Some(id) = sorted.last().filter(|id| **id >= rows) {
-            return Err(fail(format!(
-                "batch {batch}: index {id}, expected below {rows}"
-            )));
-        }
-    }
-    Ok(Some(order))
 }

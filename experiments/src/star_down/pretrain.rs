@@ -8,18 +8,19 @@ use burn::tensor::{Int, Tensor, TensorData};
 use encoder::bert::dropout;
 use encoder::{BertModel, MlmHead, Pooling, SentenceEncoder, TextTokenizer, TokenBatch};
 use losses::{CoarseCrossEntropy, MaskedLm};
+use serde::{Deserialize, Serialize};
 use training::{
-    AdamW, AdamWConfig, CheckpointFiles, EarlyStopping, EarlyStoppingConfig, Experiment, Goal,
-    LinearSchedule, NonFinite, Plan, StepReport, Streams, Verdict, clip, from_safetensors,
-    load_module, save_module, shuffle, stream, to_safetensors,
+    AdamW, AdamWConfig, CheckpointFiles, EarlyStopping, EarlyStoppingConfig, Goal, LinearSchedule,
+    NonFinite, Plan, Streams, Verdict, clip, from_safetensors, load_module, save_module, shuffle,
+    stream, to_safetensors,
 };
 
-use super::augment::mask_tokens;
 use super::config::StarDownConfig;
 use super::model::{PretrainModel, uniform_linear};
 use super::prepare::Prepared;
-use super::state::{RunState, Stage};
 use crate::error::RunError;
+use crate::masking::mask_tokens;
+use crate::session::{Stage, Stepped, check_losses, file_of};
 
 /// Key of this stage in the random streams.
 const STAGE: u64 = 1;
@@ -28,11 +29,20 @@ const STAGE: u64 = 1;
 pub(crate) struct PretrainState {
     pub(crate) model: PretrainModel,
     optimizer: AdamW,
-    early: EarlyStopping,
+    stopping: Stopping,
     /// Backbone of the best validation accuracy.
     best: Option<BertModel>,
-    pub(crate) stopped: bool,
 }
+
+/// Early stopping, as a file of the checkpoint.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Stopping {
+    early: EarlyStopping,
+    stopped: bool,
+}
+
+/// That file.
+const STOPPING: &str = "early-stopping.json";
 
 /// The stage: fixed inputs and caches.
 pub(crate) struct Pretrain<'a> {
@@ -42,12 +52,9 @@ pub(crate) struct Pretrain<'a> {
     pooling: Pooling,
     streams: Streams,
     seed: u64,
-    offset: u64,
     schedule: LinearSchedule,
     train_rows: Vec<usize>,
     valid_rows: Vec<usize>,
-    run: RunState,
-    pub(crate) step_ms: Vec<f64>,
     order: Option<(u64, Vec<usize>, Vec<usize>)>,
 }
 
@@ -72,8 +79,6 @@ impl<'a> Pretrain<'a> {
         config: &'a StarDownConfig,
         encoder: &SentenceEncoder,
         seed: u64,
-        offset: u64,
-        run: RunState,
     ) -> Result<Self, RunError> {
         let streams = Streams::new(seed);
         let n = prepared.data.train.len();
@@ -98,11 +103,8 @@ impl<'a> Pretrain<'a> {
             config,
             streams,
             seed,
-            offset,
             train_rows,
             valid_rows,
-            run,
-            step_ms: Vec::new(),
             order: None,
         })
     }
@@ -137,13 +139,15 @@ impl<'a> Pretrain<'a> {
         Ok(PretrainState {
             model,
             optimizer: AdamW::new(adamw(self.config)?)?,
-            early: EarlyStopping::new(EarlyStoppingConfig {
-                goal: Goal::Maximise,
-                patience: self.config.pretrain.patience,
-                decimals: Some(2),
-            }),
+            stopping: Stopping {
+                early: EarlyStopping::new(EarlyStoppingConfig {
+                    goal: Goal::Maximise,
+                    patience: self.config.pretrain.patience,
+                    decimals: Some(2),
+                }),
+                stopped: false,
+            },
             best: None,
-            stopped: false,
         })
     }
 
@@ -173,10 +177,8 @@ impl<'a> Pretrain<'a> {
                 "resume the best encoder",
             )?);
         }
-        if let Some(early) = self.run.early {
-            state.early = early;
-        }
-        state.stopped = self.run.stopped;
+        state.stopping = serde_json::from_slice(file(STOPPING)?)
+            .map_err(|error| RunError::Data(format!("checkpoint: {STOPPING}: {error}")))?;
         Ok(state)
     }
 
@@ -236,50 +238,18 @@ pub(crate) fn adamw(config: &StarDownConfig) -> Result<AdamWConfig, RunError> {
     })
 }
 
-/// A loss that is NaN or infinite, before its gradient is asked for: the gradient's norm would be
-/// blamed for it.
-pub(crate) fn check_losses(
-    values: &BTreeMap<String, f64>,
-    step: u64,
-) -> Result<(), training::Error> {
-    // Backwards, so that a part such as `loss_mlm` is named before the sum `loss`.
-    for (name, value) in values.iter().rev() {
-        if name.starts_with("loss") && !value.is_finite() {
-            return Err(training::Error::NotFiniteLoss {
-                step,
-                name: name.clone(),
-                value: *value,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// A file that a checkpoint must have.
-pub(crate) fn file_of<'f>(files: &'f CheckpointFiles, name: &str) -> Result<&'f [u8], RunError> {
-    files
-        .get(name)
-        .map(Vec::as_slice)
-        .ok_or_else(|| RunError::Data(format!("checkpoint: file {name} is missing")))
-}
-
 /// Indices and masks of a step.
 pub(crate) struct PretrainBatch {
     coarse: Vec<usize>,
     mlm: Vec<usize>,
 }
 
-impl Experiment for Pretrain<'_> {
+impl Stage for Pretrain<'_> {
     type State = PretrainState;
     type Batch = PretrainBatch;
 
-    fn batch(
-        &mut self,
-        _state: &PretrainState,
-        step: u64,
-    ) -> Result<PretrainBatch, training::BoxError> {
-        let local = step - self.offset;
-        let (epoch, index) = (local / self.steps(), (local % self.steps()) as usize);
+    fn batch(&mut self, _: &PretrainState, step: u64) -> Result<PretrainBatch, RunError> {
+        let (epoch, index) = (step / self.steps(), (step % self.steps()) as usize);
         if self.order.as_ref().is_none_or(|(of, _, _)| *of != epoch) {
             let n = self.train_rows.len();
             self.order = Some((
@@ -314,11 +284,10 @@ impl Experiment for Pretrain<'_> {
         mut state: PretrainState,
         batch: PretrainBatch,
         step: u64,
-    ) -> Result<(PretrainState, StepReport), training::BoxError> {
+    ) -> Result<Stepped<PretrainState>, RunError> {
         let began = Instant::now();
-        let local = step - self.offset;
         let device = self.prepared.device.clone().autodiff();
-        device.seed(self.streams.seed(stream::DROPOUT, &[STAGE, local]));
+        device.seed(self.streams.seed(stream::DROPOUT, &[STAGE, step]));
         let mut values = BTreeMap::from([("seed".to_owned(), self.seed as f64)]);
 
         let rows: Vec<Vec<u32>> = batch
@@ -346,11 +315,12 @@ impl Experiment for Pretrain<'_> {
         );
 
         if let Some(head) = &state.model.mlm {
-            let mut rng = self.streams.rng(stream::MLM_MASK, &[STAGE, local]);
-            let mask = self
-                .tokenizer
-                .mask_id()
-                .ok_or("the tokenizer has no mask token: set pretrain.mlm=false")?;
+            let mut rng = self.streams.rng(stream::MLM_MASK, &[STAGE, step]);
+            let mask = self.tokenizer.mask_id().ok_or_else(|| {
+                RunError::Config(
+                    "pretrain.mlm: the tokenizer has no mask token; set it to false".to_owned(),
+                )
+            })?;
             let masked: Vec<_> = batch
                 .mlm
                 .iter()
@@ -401,49 +371,49 @@ impl Experiment for Pretrain<'_> {
         if self.config.trace {
             values.insert("grad_norm".into(), clipped.norm);
         }
-        let lr = self.schedule.lr(local);
+        let lr = self.schedule.lr(step);
         state.model = state
             .optimizer
             .step(lr, state.model, &mut grads, clipped.scale)?;
-        self.step_ms.push(began.elapsed().as_secs_f64() * 1e3);
+        let ms = began.elapsed().as_secs_f64() * 1e3;
 
-        let epoch = local / self.steps();
-        if (local + 1).is_multiple_of(self.steps()) {
+        if (step + 1).is_multiple_of(self.steps()) {
             let accuracy = self.validate(&state.model)?;
             values.insert("valid_accuracy".into(), accuracy);
-            match state.early.observe(epoch, accuracy) {
+            match state.stopping.early.observe(step / self.steps(), accuracy) {
                 Verdict::Improved => state.best = Some(state.model.backbone.clone()),
                 Verdict::Waiting { .. } => {}
-                Verdict::Stop => state.stopped = true,
+                Verdict::Stop => state.stopping.stopped = true,
             }
         }
-        let report = StepReport {
-            stage: "pretrain".into(),
-            epoch,
-            step,
-            total_steps: self.offset + self.steps() * self.config.pretrain.epochs,
+        Ok(Stepped {
+            state,
             lr,
             values,
-        };
-        Ok((state, report))
+            ms,
+            refill_s: None,
+        })
     }
 
-    fn save(&self, state: &PretrainState) -> Result<CheckpointFiles, training::BoxError> {
-        let mut run = self.run.clone();
-        run.early = Some(state.early);
-        run.stopped = state.stopped;
-        run.partial.step_ms.extend(&self.step_ms);
-        run.local += self.step_ms.len() as u64;
-        let mut files = run.files(None)?;
-        files.insert("model.safetensors".into(), save_module(&state.model)?);
-        files.insert(
-            "optimizer.safetensors".into(),
-            to_safetensors(&state.optimizer.state()?)?,
-        );
+    fn save(&self, state: &PretrainState) -> Result<CheckpointFiles, RunError> {
+        let stopping = serde_json::to_vec(&state.stopping)
+            .map_err(|error| RunError::Data(format!("write {STOPPING}: {error}")))?;
+        let mut files = CheckpointFiles::from([
+            (STOPPING.to_owned(), stopping),
+            ("model.safetensors".to_owned(), save_module(&state.model)?),
+            (
+                "optimizer.safetensors".to_owned(),
+                to_safetensors(&state.optimizer.state()?)?,
+            ),
+        ]);
         if let Some(best) = &state.best {
             files.insert("best.safetensors".into(), save_module(best)?);
         }
         Ok(files)
+    }
+
+    fn stopped(&self, state: &PretrainState) -> bool {
+        state.stopping.stopped
     }
 }
 
@@ -454,38 +424,5 @@ impl Pretrain<'_> {
         } else {
             0.1
         }
-    }
-
-    pub(crate) fn run_state(&self) -> &RunState {
-        &self.run
-    }
-}
-
-impl Stage for Pretrain<'_> {
-    fn end_epoch(&mut self, state: &PretrainState, seconds: f64) {
-        self.run.early = Some(state.early);
-        self.run.stopped = state.stopped;
-        self.run.local += self.step_ms.len() as u64;
-        self.run.partial.step_ms.append(&mut self.step_ms);
-        self.run.partial.epoch_s.push(seconds);
-    }
-
-    fn stopped(&self, state: &PretrainState) -> bool {
-        state.stopped
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn split_covers_every_row_once_and_depends_on_the_seed() {
-        let (train, valid) = split(101, 0.2, &Streams::new(3));
-        assert_eq!((train.len(), valid.len()), (80, 21));
-        let mut all: Vec<usize> = train.iter().chain(&valid).copied().collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..101).collect::<Vec<_>>());
-        assert_ne!(train, split(101, 0.2, &Streams::new(4)).0);
     }
 }

@@ -158,7 +158,7 @@ fn value_of_another_type_or_out_of_range() {
         ("train.policy=up", ["train.policy", "prototype"]),
         ("optimizer.eps=0", ["optimizer.eps", "above 0"]),
         ("max_len=2", ["max_len", "3 to"]),
-        ("pocket.heads=3", ["num_attention_heads", "divisor"]),
+        ("random.heads=3", ["num_attention_heads", "divisor"]),
         ("pooling=max", ["pooling", "avg_top2"]),
         ("stages=[\"sleep\"]", ["stages", "sleep"]),
     ] {

@@ -170,16 +170,21 @@ fn table(range: std::ops::Range<usize>, fine: bool) -> String {
 /// Small settings, then `more`. An option in `more` replaces the same one here.
 pub(crate) fn arguments(more: &[&str]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for (option, value) in [("--data", "data"), ("--out", "out"), ("--seeds", "0")] {
+    for (option, value) in [
+        ("--data", "data"),
+        ("--model", "random"),
+        ("--out", "out"),
+        ("--seeds", "0"),
+    ] {
         if !more.contains(&option) {
             all.extend([option.to_owned(), value.to_owned()]);
         }
     }
     for set in [
-        "pocket.hidden=16",
-        "pocket.layers=2",
-        "pocket.heads=2",
-        "pocket.intermediate=16",
+        "random.hidden=16",
+        "random.layers=2",
+        "random.heads=2",
+        "random.intermediate=16",
         "max_len=12",
         "batch_size=16",
         "lr=0.01",

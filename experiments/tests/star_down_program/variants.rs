@@ -113,7 +113,7 @@ fn every_switch_of_the_objective_has_an_effect() {
         "pooling=avg_first_last",
         "batch_size=24",
         "lr=0.02",
-        "pocket.init_std=0.1",
+        "random.init_std=0.1",
         "max_len=4",
     ]
     .into_iter()
@@ -200,7 +200,7 @@ fn every_pooling() {
         let set = format!("pooling={pooling}");
         let done = place.run_well(&["--stages", "frozen,down", "--out", pooling, "--set", &set]);
         // Python readers would compute other vectors from poolings their layout cannot express.
-        let expressible = ["cls", "mean"].contains(&pooling);
+        let expressible = ["cls", "cls_mlp", "mean"].contains(&pooling);
         assert_eq!(
             place.at(pooling).join("model").exists(),
             expressible,

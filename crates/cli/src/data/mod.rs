@@ -4,6 +4,7 @@ use crate::error::CliError;
 
 mod check;
 mod fetch;
+mod leaks;
 mod list;
 
 /// List, fetch and check data sets.
@@ -11,6 +12,7 @@ mod list;
 pub(crate) enum Command {
     Check(check::Args),
     Fetch(fetch::Args),
+    Leaks(leaks::Args),
     List(list::Args),
 }
 
@@ -19,6 +21,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Check(args) => check::run(args),
         Command::Fetch(args) => fetch::run(&args),
+        Command::Leaks(args) => leaks::run(&args),
         Command::List(args) => list::run(&args),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use encoder::{LoadOptions, Pooling, SentenceEncoder};
+use encoder::SentenceEncoder;
 use kernels::DeviceSpec;
 use serde_json::json;
 
-use super::load;
+use super::Overrides;
 use crate::error::CliError;
 use crate::output::Output;
 
@@ -22,18 +22,8 @@ pub(crate) struct Args {
     /// Folder to write; made if it does not exist.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// cls or mean (default: the model's).
-    #[arg(long, value_name = "NAME")]
-    pooling: Option<Pooling>,
-    /// Longest text in tokens (default: the model's).
-    #[arg(long, value_name = "N", value_parser = super::length)]
-    max_len: Option<usize>,
-    /// State that vectors are scaled to unit length.
-    #[arg(long, overrides_with = "no_normalize")]
-    normalize: bool,
-    /// State that vectors stay as long as they are.
-    #[arg(long, overrides_with = "normalize")]
-    no_normalize: bool,
+    #[command(flatten)]
+    overrides: Overrides,
     /// Accept NaN and infinite weights.
     #[arg(long)]
     allow_non_finite: bool,
@@ -52,16 +42,9 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             path: args.to.clone(),
         });
     }
-    let options = LoadOptions {
-        allow_non_finite: args.allow_non_finite,
-        pooling: args.pooling,
-        max_len: args.max_len,
-        dropout: None,
-    };
-    let mut model = load(&args.dir, &options, DeviceSpec::default())?;
-    if args.normalize || args.no_normalize {
-        model.normalize = args.normalize;
-    }
+    let model = args
+        .overrides
+        .load(&args.dir, args.allow_non_finite, DeviceSpec::default())?;
     model.save(&args.to)?;
     let sha256 = SentenceEncoder::weights_hash(&args.to)?;
     let mut output = Output::stdout();

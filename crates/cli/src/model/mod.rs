@@ -1,8 +1,8 @@
 //! `asterism model`: model directories; and what all commands with a model share.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use encoder::{LoadOptions, SentenceEncoder};
+use encoder::{LoadOptions, Pooling, SentenceEncoder};
 use kernels::DeviceSpec;
 
 use crate::error::CliError;
@@ -25,29 +25,106 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
     }
 }
 
+/// Options that count more than what the model directory says.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Overrides {
+    /// cls, cls_mlp, mean, avg_top2, avg_first_last, or mask with a template (default: the model's).
+    #[arg(long, value_name = "NAME")]
+    pooling: Option<Pooling>,
+    /// Sentence around every text: `{s}` stands for the text, the mask token comes last, written
+    /// `[MASK]`; the pooling becomes mask.
+    #[arg(long, value_name = "TEXT")]
+    template: Option<String>,
+    /// Longest text in tokens, special tokens included; longer ones are cut (default: the model's).
+    #[arg(long, value_name = "N", value_parser = length)]
+    max_len: Option<usize>,
+    /// Scale vectors to unit length, whatever the model says.
+    #[arg(long, overrides_with = "no_normalize")]
+    normalize: bool,
+    /// Leave vectors as long as they are, whatever the model says.
+    #[arg(long, overrides_with = "normalize")]
+    no_normalize: bool,
+}
+
+impl Overrides {
+    /// Loads a model directory as [`load`] does, with these settings.
+    pub(crate) fn load(
+        &self,
+        dir: &Path,
+        allow_non_finite: bool,
+        device: DeviceSpec,
+    ) -> Result<SentenceEncoder, CliError> {
+        let refuse = |option, problem| Err(CliError::Option { option, problem });
+        let pooling = match (&self.template, self.pooling) {
+            (None, pooling) => pooling,
+            (Some(_), None | Some(Pooling::Mask)) => Some(Pooling::Mask),
+            (Some(_), Some(other)) => {
+                return refuse(
+                    "--template",
+                    format!("goes with --pooling mask, found --pooling {other}"),
+                );
+            }
+        };
+        let options = LoadOptions {
+            allow_non_finite,
+            pooling,
+            max_len: self.max_len,
+            dropout: None,
+        };
+        let mut model = load(dir, &options, device)?;
+        if let Some(template) = &self.template {
+            model
+                .set_template(template)
+                .map_err(CliError::option("--template"))?;
+        }
+        if self.normalize || self.no_normalize {
+            model.normalize = self.normalize;
+        }
+        match (self.pooling, model.check_pooling()) {
+            (Some(Pooling::Mask), Err(_)) => refuse(
+                "--pooling",
+                "mask needs --template TEXT: the model has no template".to_owned(),
+            ),
+            (Some(_), Err(error)) => refuse("--pooling", error.to_string()),
+            _ => Ok(model),
+        }
+    }
+}
+
+/// The directory of a model: `pocket`, where no folder has that name, is the bundled encoder.
+pub(crate) fn directory(model: &Path) -> Result<PathBuf, CliError> {
+    if model == Path::new("pocket") && !model.exists() {
+        return Ok(datasets::pocket::encoder_dir()?);
+    }
+    Ok(model.to_owned())
+}
+
 /// Opens the device and loads a model directory onto it.
 pub(crate) fn load(
     dir: &Path,
     options: &LoadOptions,
     device: DeviceSpec,
 ) -> Result<SentenceEncoder, CliError> {
+    let dir = &directory(dir)?;
     check_dir(dir)?;
     let device = device.open()?;
     let model = SentenceEncoder::load(dir, options, &device)?;
     // The encoder takes what fits; whoever asks for more should know.
     let limit = model.config.max_position_embeddings;
     match options.max_len {
-        Some(found) if found > limit => Err(CliError::MaxLen {
-            path: dir.to_owned(),
-            limit,
-            found,
+        Some(found) if found > limit => Err(CliError::Option {
+            option: "--max-len",
+            problem: format!(
+                "expected at most the {limit} positions of {}, found {found}",
+                dir.display()
+            ),
         }),
         _ => Ok(model),
     }
 }
 
 /// Tells the usual mistakes apart before a file in the directory is missed.
-fn check_dir(dir: &Path) -> Result<(), CliError> {
+pub(crate) fn check_dir(dir: &Path) -> Result<(), CliError> {
     let refuse = |problem, help: String| {
         Err(CliError::NoModel {
             path: dir.to_owned(),

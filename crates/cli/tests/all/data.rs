@@ -48,6 +48,102 @@ fn check_reads_folders_and_names_what_is_wrong_with_them() {
 }
 
 #[test]
+fn check_tells_training_files_and_tasks_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let check = |path: &std::path::Path, more: &[&str]| {
+        let mut command = asterism();
+        command
+            .args(["data", "check", "--json"])
+            .arg(path)
+            .args(more);
+        command
+    };
+    let seen = |path: &std::path::Path, more: &[&str]| -> Value {
+        serde_json::from_str(&success(&mut check(path, more))).unwrap()
+    };
+    let triplets = write("nli.csv", "sent0,sent1,hard_neg\na,b,c\nd,e,f\n");
+    assert_eq!(seen(&triplets, &[])["files"][0]["rows_kept"], 2);
+    assert_eq!(
+        seen(&triplets, &["--kind", "triplets"])["files"][0]["rows_kept"],
+        2
+    );
+    write(
+        "sts/stsb.tsv",
+        "split\tsubset\tscore\tsentence1\tsentence2\ndev\tx\t1\ta\tb\ntest\tx\t2\tc\td\n",
+    );
+    let tasks = seen(&dir.path().join("sts"), &[]);
+    assert_eq!(tasks["parts"].as_array().unwrap().len(), 2, "{tasks}");
+    assert_eq!(tasks["parts"][0]["task"], "STSB");
+
+    let text = write("plain.txt", "one\ntwo\n");
+    assert_eq!(seen(&text, &[])["files"][0]["rows_kept"], 2);
+    let error = failure(&mut check(&text, &["--kind", "pairs"]), 2);
+    assert!(error.contains("plain.txt"), "{error}");
+    let broken = write("broken.csv", "a,b\nc,d\ne,f,g\n");
+    let error = failure(&mut check(&broken, &["--kind", "sentences"]), 2);
+    assert!(error.contains("broken.csv:3"), "{error}");
+    failure(&mut check(&text, &["--kind", "poems"]), 2);
+}
+
+#[test]
+fn leaks_are_counted_and_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let train = write(
+        "train.csv",
+        "sent0,sent1\nIt pours!,it rains\na dog,a cat\nit rains,it snows\n",
+    );
+    let tasks = write(
+        "stsb.tsv",
+        "split\tsubset\tscore\tsentence1\tsentence2\ntest\tx\t2\tIt rains.\tIt pours.\n",
+    );
+    let clean = dir.path().join("clean");
+    let leaks = |more: &[&str]| {
+        let mut command = asterism();
+        command
+            .args(["data", "leaks", "--train"])
+            .arg(&train)
+            .arg("--eval")
+            .arg(dir.path())
+            .args(more);
+        command
+    };
+    let found: Value = serde_json::from_str(&success(&mut leaks(&["--json"]))).unwrap();
+    assert_eq!(found[0]["leaks"]["train_with_pair"], 1, "{found}");
+    assert_eq!(found[0]["leaks"]["train_with_sentence"], 2, "{found}");
+    let text = success(leaks(&["--by", "sentence", "--clean"]).arg(&clean));
+    assert!(text.contains("STSB"), "{text}");
+    assert_eq!(
+        std::fs::read_to_string(clean.join("train.csv")).unwrap(),
+        "sent0,sent1\na dog,a cat\n"
+    );
+    let error = failure(leaks(&["--clean"]).arg(&clean), 2);
+    assert!(error.contains("not empty"), "{error}");
+    success(leaks(&["--force", "--clean"]).arg(&clean));
+    let error = failure(&mut leaks(&["--force"]), 2);
+    assert!(error.contains("--clean"), "{error}");
+    let error = failure(
+        asterism()
+            .args(["data", "leaks", "--train", "no-such.csv", "--eval"])
+            .arg(&tasks),
+        2,
+    );
+    assert!(error.contains("no-such.csv"), "{error}");
+    let error = failure(asterism().args(["data", "leaks", "--train", "a"]), 2);
+    assert!(error.contains("--eval"), "{error}");
+}
+
+#[test]
 fn list_names_every_set() {
     let text = success(asterism().args(["data", "list"]));
     let json: Value =

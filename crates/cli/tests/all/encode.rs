@@ -1,4 +1,8 @@
 use assert_cmd::Command;
+use encoder::SentenceEncoder;
+use encoder::{LoadOptions, Pooling, Precision, Prompt, QuantizedValues, Ranges, quantize};
+use kernels::DeviceSpec;
+use serde_json::Value;
 
 use crate::support::{PROTOTYPES, TestModel, asterism, failure, json_lines, numbers, success};
 
@@ -94,6 +98,223 @@ fn options_change_length_pooling_and_cut_but_not_the_order() {
     assert_eq!(big.len(), 9);
     for (a, b) in big.iter().zip(&small) {
         assert_close(a, b);
+    }
+}
+
+/// The model as the command opens it.
+fn reloaded(model: &TestModel, pooling: Option<Pooling>) -> SentenceEncoder {
+    let options = LoadOptions {
+        pooling,
+        ..LoadOptions::default()
+    };
+    let device = DeviceSpec::default().open().unwrap();
+    SentenceEncoder::load(model.path(), &options, &device).unwrap()
+}
+
+#[test]
+fn prompts_go_in_front_of_every_text() {
+    let mut model = TestModel::plain();
+    let prompts = &mut model.encoder.prompts;
+    for (name, text) in [("query", "library "), ("document", "train ")] {
+        prompts.texts.insert(name.to_owned(), text.to_owned());
+    }
+    prompts.default = Some("document".to_owned());
+    model.encoder.save(model.path()).unwrap();
+    let of = |arguments: &[&str]| {
+        rows(&success(
+            encode(&model).args(arguments).args(&PROTOTYPES[..2]),
+        ))
+    };
+    for (arguments, prompt) in [
+        (&[][..], Prompt::Default),
+        (&["--prompt", ""], Prompt::None),
+        (&["--prompt", "query"], Prompt::Named("query")),
+        (&["--prompt", "parcel: "], Prompt::Text("parcel: ")),
+    ] {
+        let expected = model
+            .encoder
+            .encode_with(&PROTOTYPES[..2], 8, prompt)
+            .unwrap();
+        for (index, row) in of(arguments).iter().enumerate() {
+            assert_close(row, expected.row(index));
+        }
+    }
+    assert_eq!(of(&[]), of(&["--prompt", "train "]));
+    assert_ne!(of(&[]), of(&["--prompt", "query"]));
+
+    let error = failure(encode(&model).args(["--prompt", "querry", "x"]), 2);
+    assert!(
+        error.contains("--prompt: no prompt `querry`; this model has: document, query"),
+        "{error}"
+    );
+    let pooling = model.path().join("1_Pooling/config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&pooling).unwrap()).unwrap();
+    config["include_prompt"] = Value::from(false);
+    std::fs::write(&pooling, config.to_string()).unwrap();
+    let error = failure(encode(&model).args(["--prompt", "query", "x"]), 2);
+    assert!(
+        error.contains("--prompt: ") && error.contains("include_prompt"),
+        "{error}"
+    );
+    success(encode(&model).args(["--prompt", "", "x"]));
+}
+
+#[test]
+fn a_template_is_put_around_every_text() {
+    let model = TestModel::plain();
+    let template = "the \"{s}\" train [MASK]";
+    let mut wrapped = reloaded(&model, Some(Pooling::Mask));
+    wrapped.set_template(template).unwrap();
+    let expected = wrapped.encode(&PROTOTYPES, 8).unwrap();
+    for more in [&[][..], &["--pooling", "mask"]] {
+        let found = rows(&success(
+            encode(&model)
+                .args(["--template", template])
+                .args(more)
+                .args(PROTOTYPES),
+        ));
+        for (index, row) in found.iter().enumerate() {
+            assert_close(row, expected.row(index));
+        }
+    }
+    for (arguments, message) in [
+        (
+            &["--pooling", "mask"][..],
+            "--pooling: mask needs --template TEXT",
+        ),
+        (
+            &["--template", template, "--pooling", "mean"],
+            "--template: goes with --pooling mask, found --pooling mean",
+        ),
+        (
+            &["--template", "no place [MASK]"],
+            "--template: expected {s} once, for the text, found `no place [MASK]`",
+        ),
+        (
+            &["--template", "{s} without a mask"],
+            "--template: expected the mask token at the end",
+        ),
+    ] {
+        let error = failure(encode(&model).args(arguments).arg("x"), 2);
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
+fn fewer_dimensions_have_unit_length_again() {
+    let model = TestModel::plain();
+    let expected = model
+        .encoder
+        .encode(&PROTOTYPES, 8)
+        .unwrap()
+        .truncated(20, true)
+        .unwrap();
+    let cut = |arguments: &[&str]| {
+        rows(&success(
+            encode(&model)
+                .args(["--truncate-dim", "20"])
+                .args(arguments)
+                .args(PROTOTYPES),
+        ))
+    };
+    for (index, row) in cut(&[]).iter().enumerate() {
+        assert_close(row, expected.row(index));
+    }
+    let plain = rows(&success(
+        encode(&model).arg("--no-normalize").args(PROTOTYPES),
+    ));
+    for (row, plain) in cut(&["--no-normalize"]).iter().zip(&plain) {
+        assert_close(row, &plain[..20]);
+    }
+}
+
+#[test]
+fn vectors_come_in_bytes_and_bits() {
+    let model = TestModel::plain();
+    let typical: Vec<&str> = PROTOTYPES
+        .into_iter()
+        .chain(["the book", "is the ticket for my parcel", ""])
+        .collect();
+    let calibration = model.file("typical.txt", (typical.join("\n") + "\n").as_bytes());
+    let calibration = calibration.to_str().unwrap();
+    let texts = ["where is my ticket", "renew it", "library book"];
+    let dim = 60;
+    let cut = |texts: &[&str]| {
+        let vectors = model.encoder.encode(texts, 8).unwrap();
+        vectors.truncated(dim, true).unwrap()
+    };
+    let ranges = Ranges::of(&cut(&typical)).unwrap();
+    for precision in Precision::ALL {
+        let name = precision.to_string();
+        let expected = quantize(&cut(&texts), precision, Some(&ranges)).unwrap();
+        let command = || {
+            let mut command = encode(&model);
+            command.args(["--truncate-dim", "60", "--precision", &name]);
+            if matches!(precision, Precision::Int8 | Precision::Uint8) {
+                command.args(["--calibration", calibration]);
+            }
+            command.args(texts);
+            command
+        };
+        let found = rows(&success(&mut command()));
+        let (want, tolerance): (Vec<f32>, f32) = match expected.values {
+            QuantizedValues::Float32(values) => (values, 1e-5),
+            // A value at the edge of a step may fall on either side of it.
+            QuantizedValues::Signed(values) if precision == Precision::Int8 => {
+                (values.into_iter().map(f32::from).collect(), 1.0)
+            }
+            QuantizedValues::Unsigned(values) if precision == Precision::Uint8 => {
+                (values.into_iter().map(f32::from).collect(), 1.0)
+            }
+            QuantizedValues::Signed(values) => (values.into_iter().map(f32::from).collect(), 0.0),
+            QuantizedValues::Unsigned(values) => (values.into_iter().map(f32::from).collect(), 0.0),
+        };
+        assert_eq!(found.len(), texts.len());
+        for (row, want) in found.iter().zip(want.chunks(expected.width)) {
+            assert_eq!(row.len(), want.len(), "{name}");
+            for (found, want) in row.iter().zip(want) {
+                assert!((found - want).abs() <= tolerance, "{name}: {found} {want}");
+            }
+        }
+        let json = json_lines(&success(command().arg("--json")));
+        for ((line, row), text) in json.iter().zip(&found).zip(texts) {
+            assert_eq!(line["text"], text);
+            assert_eq!(&numbers(&line["vector"]), row, "{name}");
+            assert_eq!(
+                line["vector"][0].is_i64(),
+                precision != Precision::Float32,
+                "{name}"
+            );
+        }
+    }
+    let plain = success(encode(&model).args(texts));
+    assert_eq!(
+        plain,
+        success(encode(&model).args(["--precision", "f32"]).args(texts))
+    );
+}
+
+#[test]
+fn bytes_of_a_text_do_not_depend_on_the_texts_beside_it() {
+    let model = TestModel::plain();
+    let calibration = model.file("typical.txt", PROTOTYPES.join("\n").as_bytes());
+    let of = |texts: &[&str]| {
+        success(
+            encode(&model)
+                .args(["--precision", "uint8", "--batch-size", "1"])
+                .arg("--calibration")
+                .arg(&calibration)
+                .args(texts),
+        )
+    };
+    let many: Vec<&str> = PROTOTYPES.into_iter().cycle().take(18).collect();
+    let all = of(&many);
+    assert_eq!(all.lines().count(), 18);
+    for (at, text) in PROTOTYPES.iter().enumerate() {
+        let alone = of(&[text]);
+        for line in all.lines().skip(at).step_by(PROTOTYPES.len()) {
+            assert_eq!(line, alone.trim_end());
+        }
     }
 }
 
@@ -201,20 +422,68 @@ fn bad_options_are_usage_errors() {
     let model = TestModel::plain();
     for (arguments, message) in [
         (&["--device", "gpu"][..], "unknown device `gpu`"),
-        (&["--pooling", "max"], "cls, cls_mlp, mean"),
+        (
+            &["--pooling", "max"],
+            "cls, cls_mlp, mean, avg_top2, avg_first_last or mask",
+        ),
         (&["--batch-size", "0"], "at least 1"),
         (&["--max-len", "2"], "at least 3"),
-        (&["--max-len", "65"], "64 positions"),
+        (
+            &["--max-len", "65"],
+            "--max-len: expected at most the 64 positions",
+        ),
+        (&["--truncate-dim", "0"], "at least 1"),
+        (
+            &["--truncate-dim", "129"],
+            "--truncate-dim: expected 1 to 128, found `129`",
+        ),
+        (
+            &["--precision", "int4"],
+            "f32, int8, uint8, binary or ubinary",
+        ),
+        (
+            &["--precision", "int8"],
+            "--precision: int8 needs --calibration FILE",
+        ),
+        (
+            &["--calibration", "a", "--precision", "binary"],
+            "--calibration: goes with --precision int8 or uint8 only",
+        ),
+        (
+            &["--calibration", "no-such.txt", "--precision", "int8"],
+            "cannot open no-such.txt",
+        ),
         (&["--file", "a", "b"], "cannot be used with"),
         (&["--unknown"], "unexpected argument"),
     ] {
         let error = failure(encode(&model).args(arguments).arg("x"), 2);
         assert!(error.contains(message), "{error}");
     }
-    let error = failure(asterism().arg("encode").arg("x"), 2);
-    assert!(error.contains("--model"), "{error}");
+    let file = model.file("one.txt", b"one\n");
+    let error = failure(
+        encode(&model)
+            .args(["--precision", "uint8", "x", "--calibration"])
+            .arg(&file),
+        2,
+    );
+    assert!(
+        error.contains("--calibration: ") && error.contains("at least 2 texts, found 1"),
+        "{error}"
+    );
     failure(asterism().arg("no-such-command"), 2);
     failure(&mut asterism(), 2);
+}
+
+#[test]
+fn a_head_that_is_missing_is_named() {
+    let mut model = TestModel::plain();
+    model.encoder.bert.pooler = None;
+    model.encoder.save(model.path()).unwrap();
+    let error = failure(encode(&model).args(["--pooling", "cls_mlp", "x"]), 2);
+    assert!(
+        error.contains("--pooling: pooling cls_mlp needs a pooler"),
+        "{error}"
+    );
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -254,4 +523,27 @@ fn a_reader_that_leaves_early_is_no_error() {
     writer.join().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn without_a_model_the_bundled_encoder_is_used() {
+    let cache = tempfile::tempdir().unwrap();
+    let lines = success(asterism().env("ASTERISM_DATA", cache.path()).args([
+        "encode",
+        "turn on the light",
+        "switch the lamp on",
+        "a train to Rome",
+    ]));
+    let vectors = rows(&lines);
+    let cosine = |a: usize, b: usize| -> f32 {
+        vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum()
+    };
+    assert!(
+        cosine(0, 1) > cosine(0, 2) + 0.2,
+        "{} {}",
+        cosine(0, 1),
+        cosine(0, 2)
+    );
+    // The files are kept, for the next time.
+    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 1);
 }

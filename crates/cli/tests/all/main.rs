@@ -6,6 +6,7 @@ mod completions;
 mod data;
 mod datagen;
 mod encode;
+mod evaluate;
 mod model;
 mod predict;
 mod report;

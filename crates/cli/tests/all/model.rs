@@ -146,3 +146,30 @@ fn export_refuses_poolings_without_a_form_in_the_layout() {
     );
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn export_keeps_a_template() {
+    let model = TestModel::plain();
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("copy");
+    let template = ["--template", "the {s} train [MASK]"];
+    success(
+        asterism()
+            .args(["model", "export"])
+            .arg(model.path())
+            .arg("--to")
+            .arg(&target)
+            .args(template),
+    );
+    assert_eq!(info(&target)["pooling"], "mask");
+    let encode = |dir: &Path, arguments: &[&str]| {
+        success(
+            asterism()
+                .args(["encode", "--model"])
+                .arg(dir)
+                .args(arguments)
+                .args(PROTOTYPES),
+        )
+    };
+    assert_eq!(encode(&target, &[]), encode(model.path(), &template));
+}

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use crate::support::{asterism, failure, success};
+use crate::support::{TestModel, asterism, failure, success};
 
 #[test]
 fn a_dry_run_prints_the_settings_in_force() {
@@ -38,6 +38,106 @@ fn bad_settings_are_refused_with_a_suggestion() {
     );
     assert!(error.contains("no/such/run"), "{error}");
     failure(asterism().args(["train"]), 2);
+}
+
+#[test]
+fn every_system_has_its_own_settings() {
+    for (system, arguments, parts) in [
+        (
+            "simcse",
+            &["--set", "temperature=0.1"][..],
+            &[
+                "data = \"pocket\"",
+                "temperature = 0.1",
+                "hard_negative_weight",
+            ][..],
+        ),
+        (
+            "regression-sts",
+            &["--set", "nli.epochs=3"],
+            &["data = \"pocket\"", "epochs = 3", "left_clamp"],
+        ),
+        (
+            "distill",
+            &["--model", "teacher", "--set", "epochs=7"],
+            &["model = \"teacher\"", "epochs = 7", "vocab_size"],
+        ),
+    ] {
+        let text = success(
+            asterism()
+                .args(["train", system, "--dry-run", "--seeds", "5"])
+                .args(arguments),
+        );
+        for part in ["seeds = [5]"].iter().chain(parts) {
+            assert!(text.contains(part), "{system}: {part}: {text}");
+        }
+        let error = failure(
+            asterism()
+                .args(["train", system, "--dry-run", "--set", "seed=1"])
+                .args(arguments),
+            2,
+        );
+        assert!(error.contains("did you mean `seeds`"), "{system}: {error}");
+    }
+    let error = failure(asterism().args(["train", "distill", "--dry-run"]), 2);
+    assert!(error.contains("directory of a teacher"), "{error}");
+    let error = failure(
+        asterism().args(["train", "simcse", "--dry-run", "--set", "batch_size=1"]),
+        2,
+    );
+    assert!(error.contains("batch_size"), "{error}");
+}
+
+/// Few steps of a tiny encoder on three rows; what comes out is a model that `encode` takes.
+#[test]
+fn sentence_embeddings_are_trained_and_reported() {
+    let model = TestModel::plain();
+    let data = model.file(
+        "pairs.csv",
+        b"a,b\nrenew the book,extend my loan\nwhere is my parcel,it has not arrived\ngood morning,hello\n",
+    );
+    let run = model.path().join("run");
+    let text = success(
+        asterism()
+            .args(["train", "simcse", "--model"])
+            .arg(model.path())
+            .arg("--data")
+            .arg(&data)
+            .arg("--out")
+            .arg(&run)
+            .args(["--stages", "train"])
+            .args(["--set", "max_steps=2", "--set", "batch_size=2"])
+            .args(["--set", "pooling=\"mean\""]),
+    );
+    let report = success(asterism().arg("report").arg(&run));
+    let (head, table) = report.split_once("\n\n").unwrap();
+    assert!(
+        head.starts_with("simcse on ") && head.contains(": 3 training"),
+        "{head}"
+    );
+    assert!(!head.contains("categories"), "{head}");
+    assert!(
+        table.contains("spearman/all") && text.starts_with(table),
+        "{report}"
+    );
+    let vector = success(
+        asterism()
+            .args(["encode", "--model"])
+            .arg(run.join("model"))
+            .arg("hello"),
+    );
+    assert_eq!(vector.split('\t').count(), 128);
+    let error = failure(
+        asterism()
+            .args(["train", "regression-sts", "--quiet", "--model"])
+            .arg(model.path())
+            .arg("--data")
+            .arg(model.file("plain.txt", b"one\ntwo\n"))
+            .args(["--set", "max_len=32", "--out"])
+            .arg(model.path().join("other")),
+        2,
+    );
+    assert!(error.contains("plain.txt"), "{error}");
 }
 
 /// The stage without an encoder, from training to the table of `report`.
@@ -113,9 +213,9 @@ fn a_signal_ends_the_run_after_saving() {
         names.pop().unwrap()
     };
     let small = [
-        "pocket.hidden=32",
-        "pocket.layers=1",
-        "pocket.heads=2",
+        "random.hidden=32",
+        "random.layers=1",
+        "random.heads=2",
         "pretrain.epochs=10000",
         "pretrain.patience=10000",
     ];

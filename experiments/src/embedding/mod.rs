@@ -1,0 +1,20 @@
+//! What the sentence-embedding experiments share: texts as ids, the training step, selection of the
+//! checkpoint on a development set.
+//!
+//! A method (`Method`) says which texts make up a batch and what its loss is; `Trainer` embeds
+//! them (in one pass, or part by part with gradient caching), updates the weights and keeps the
+//! encoder with the best development score.
+
+mod base;
+mod batch_order;
+pub(crate) mod bundled;
+mod dev_set;
+pub(crate) mod settings;
+mod text_table;
+mod trainer;
+
+pub(crate) use base::{Evaluation, Outcome, Start, StartOptions, file_name, finish};
+pub(crate) use batch_order::{BatchOrder, BatchRules};
+pub use settings::{OptimizerConfig, SelectionConfig};
+pub(crate) use text_table::TextTable;
+pub(crate) use trainer::{Encoding, Method, SentenceModel, Trainer, encode_table};

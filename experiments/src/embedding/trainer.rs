@@ -1,0 +1,568 @@
+//! The training step of every sentence-embedding method, and the choice of the best encoder.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use burn::module::{Module, ModuleDisplay};
+use burn::tensor::{Device, Tensor, TensorData};
+use encoder::{BertModel, Embeddings, Pooling, SentenceEncoder, TokenBatch, encode_ids};
+use serde::{Deserialize, Serialize};
+use training::{
+    AdamW, AdamWConfig, CheckpointFiles, LinearSchedule, NonFinite, Streams, cached_backward, clip,
+    from_safetensors, load_module, save_module, stream, to_safetensors,
+};
+
+use super::dev_set::{DevScore, DevSet};
+use super::text_table::TextTable;
+use crate::error::RunError;
+use crate::session::{Stage, Stepped, check_losses, file_of};
+
+/// Everything with a gradient: the encoder and what a method has beside it.
+#[derive(Module, Debug)]
+pub(crate) struct SentenceModel<H: Module + ModuleDisplay> {
+    pub(crate) backbone: BertModel,
+    pub(crate) head: H,
+}
+
+/// What makes up a batch and what its loss is.
+pub(crate) trait Method {
+    /// Parameters beside the encoder.
+    type Head: Module + ModuleDisplay;
+    /// What the loss needs beside the vectors.
+    type Batch;
+
+    /// Steps in all, where they are known beforehand.
+    fn steps(&self) -> Option<u64> {
+        None
+    }
+
+    /// Texts of a step, as indices into the table, and what belongs to them.
+    fn batch(&mut self, step: u64) -> Result<(Vec<usize>, Self::Batch), RunError>;
+
+    /// The loss over the vectors of the batch's texts, in their order: `[1]`.
+    fn loss(
+        &self,
+        head: &Self::Head,
+        vectors: Tensor<2>,
+        batch: &Self::Batch,
+    ) -> Result<Tensor<1>, RunError>;
+
+    /// Further terms of the loss over token ids, by name; those of several parts of a batch add up.
+    ///
+    /// `share` is the part's share of the batch's texts.
+    fn auxiliary(
+        &self,
+        _model: &SentenceModel<Self::Head>,
+        _ids: &[&[u32]],
+        _part: u64,
+        _step: u64,
+    ) -> Result<Option<(&'static str, Tensor<1>)>, RunError> {
+        Ok(None)
+    }
+}
+
+/// How a step gets its vectors.
+pub(crate) enum Encoding {
+    /// Through the encoder, which learns.
+    Train,
+    /// Through the encoder with dropout; only the head learns.
+    Frozen,
+    /// From vectors made once, without dropout; only the head learns.
+    Cached(Embeddings),
+}
+
+/// Fixed inputs of a training stage.
+pub(crate) struct Trainer<'a, M: Method> {
+    pub(crate) method: M,
+    pub(crate) texts: &'a TextTable,
+    pub(crate) dev: Option<&'a DevSet>,
+    pub(crate) encoding: Encoding,
+    pub(crate) pooling: Pooling,
+    /// Pooling on the development set: that of the encoder as it will be used.
+    pub(crate) dev_pooling: Pooling,
+    pub(crate) device: Device,
+    pub(crate) streams: Streams,
+    /// Key of this stage in the random streams.
+    pub(crate) key: u64,
+    pub(crate) adamw: AdamWConfig,
+    pub(crate) max_norm: Option<f64>,
+    pub(crate) schedule: LinearSchedule,
+    /// Texts embedded at a time; 0: all of a batch.
+    pub(crate) micro_batch: usize,
+    /// Factor of the gradient before clipping.
+    pub(crate) gradient_scale: f64,
+    /// Steps between two looks at the development set; 0: never. A shorter stage looks at its end.
+    pub(crate) select_every: u64,
+    pub(crate) eval_batch: usize,
+    /// Best score to beat, from an earlier stage.
+    pub(crate) score_to_beat: Option<f64>,
+    /// Run's seed, for the log.
+    pub(crate) seed: u64,
+}
+
+/// Best development score so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Best {
+    score: Option<f64>,
+    step: Option<u64>,
+}
+
+/// What changes from step to step.
+pub(crate) struct TrainerState<H: Module + ModuleDisplay> {
+    pub(crate) model: SentenceModel<H>,
+    optimizer: AdamW,
+    best: Best,
+    /// The model with the best score.
+    kept: Option<SentenceModel<H>>,
+}
+
+impl<H: Module + ModuleDisplay> TrainerState<H> {
+    /// The model to carry on with, and the steps and score it was chosen by; the last one if no
+    /// development score was ever better than the one to beat.
+    pub(crate) fn finish(self) -> (SentenceModel<H>, Option<(u64, f64)>) {
+        let chosen = self.best.step.zip(self.best.score);
+        (self.kept.unwrap_or(self.model), chosen)
+    }
+}
+
+impl<M: Method> Trainer<'_, M> {
+    /// A fresh state.
+    pub(crate) fn start(
+        &self,
+        model: SentenceModel<M::Head>,
+    ) -> Result<TrainerState<M::Head>, RunError> {
+        Ok(TrainerState {
+            model,
+            optimizer: AdamW::new(self.adamw.clone())?,
+            best: Best {
+                score: self.score_to_beat,
+                step: None,
+            },
+            kept: None,
+        })
+    }
+
+    /// A state continued from a checkpoint; `model` gives the structure.
+    pub(crate) fn resume(
+        &self,
+        model: SentenceModel<M::Head>,
+        files: &CheckpointFiles,
+    ) -> Result<TrainerState<M::Head>, RunError> {
+        let mut state = self.start(model)?;
+        let load = |model: &SentenceModel<M::Head>, name| -> Result<_, RunError> {
+            Ok(load_module(
+                model.clone(),
+                file_of(files, name)?,
+                NonFinite::Allow,
+                "resume the model",
+            )?)
+        };
+        if files.contains_key(BEST) {
+            state.kept = Some(load(&state.model, BEST)?);
+        }
+        state.model = load(&state.model, MODEL)?;
+        state.optimizer.load_state(
+            &state.model,
+            from_safetensors(file_of(files, OPTIMIZER)?, NonFinite::Allow)?,
+        )?;
+        state.best = serde_json::from_slice(file_of(files, SELECTION)?)
+            .map_err(|error| RunError::Data(format!("checkpoint: {SELECTION}: {error}")))?;
+        Ok(state)
+    }
+
+    /// Pooled vectors of token ids, with dropout drawn from the step and the part.
+    fn embed(
+        &self,
+        backbone: &BertModel,
+        ids: &[&[u32]],
+        step: u64,
+        part: u64,
+    ) -> Result<Tensor<2>, RunError> {
+        let device = self.device.clone().autodiff();
+        device.seed(self.streams.seed(stream::DROPOUT, &[self.key, step, part]));
+        let tokens = TokenBatch::new(ids, &device)?;
+        Ok(SentenceEncoder::pool(backbone, self.pooling, &tokens)?)
+    }
+
+    /// Rows of the vectors made once.
+    fn cached_rows(&self, vectors: &Embeddings, indices: &[usize]) -> Tensor<2> {
+        let values: Vec<f32> = indices
+            .iter()
+            .flat_map(|at| vectors.row(*at).to_vec())
+            .collect();
+        let data = TensorData::new(values, [indices.len(), vectors.dim]);
+        Tensor::from_data(data, &self.device).autodiff()
+    }
+
+    /// Loss terms by name and the gradient of their sum.
+    fn backward(
+        &self,
+        model: &SentenceModel<M::Head>,
+        indices: &[usize],
+        batch: &M::Batch,
+        step: u64,
+    ) -> Result<(BTreeMap<String, f64>, burn::tensor::Gradients), RunError> {
+        let scaled = |loss: Tensor<1>| match self.gradient_scale {
+            1.0 => loss,
+            scale => loss.mul_scalar(scale),
+        };
+        let value = |loss: &Tensor<1>| f64::from(loss.clone().into_scalar::<f32>());
+        let mut values = BTreeMap::new();
+        let ids = self.texts.rows(indices);
+        let size = match self.micro_batch {
+            0 => ids.len(),
+            size => size,
+        };
+        let parts: Vec<&[&[u32]]> = ids.chunks(size.max(1)).collect();
+        let head_only = |vectors: Tensor<2>| self.method.loss(&model.head, vectors, batch);
+        let (loss, mut gradients) = match &self.encoding {
+            Encoding::Cached(vectors) => {
+                let loss = head_only(self.cached_rows(vectors, indices))?;
+                (value(&loss), scaled(loss).backward())
+            }
+            Encoding::Frozen => {
+                let vectors = self.embed(&model.backbone, &ids, step, 0)?;
+                let loss = head_only(vectors.without_autodiff().autodiff())?;
+                (value(&loss), scaled(loss).backward())
+            }
+            Encoding::Train if parts.len() == 1 => {
+                let loss = head_only(self.embed(&model.backbone, &ids, step, 0)?)?;
+                (value(&loss), scaled(loss).backward())
+            }
+            Encoding::Train => {
+                let cached = cached_backward(
+                    model,
+                    &parts,
+                    |model, part, ids| self.embed(&model.backbone, ids, step, part as u64),
+                    |vectors| Ok::<_, RunError>(scaled(head_only(vectors)?)),
+                )?;
+                (value(&cached.loss) / self.gradient_scale, cached.gradients)
+            }
+        };
+        let mut sum = loss;
+        for (part, ids) in parts.iter().enumerate() {
+            let Some((name, term)) = self.method.auxiliary(model, ids, part as u64, step)? else {
+                continue;
+            };
+            let term = term.mul_scalar(ids.len() as f64 / indices.len() as f64);
+            let worth = value(&term);
+            *values.entry(name.to_owned()).or_default() += worth;
+            sum += worth;
+            training::add_gradients(model, &mut gradients, scaled(term).backward());
+        }
+        if !values.is_empty() {
+            values.insert("loss_main".to_owned(), loss);
+        }
+        values.insert("loss".to_owned(), sum);
+        Ok((values, gradients))
+    }
+
+    /// Whether the development set is looked at after `done` steps.
+    fn looks(&self, done: u64) -> bool {
+        let every = self.select_every;
+        let ends_before = self.method.steps() == Some(done) && done < every;
+        every > 0 && (done.is_multiple_of(every) || ends_before)
+    }
+
+    /// Looks at the development set and keeps the model if it is strictly better.
+    fn select(
+        &self,
+        state: &mut TrainerState<M::Head>,
+        dev: &DevSet,
+        done: u64,
+        values: &mut BTreeMap<String, f64>,
+    ) -> Result<(), RunError> {
+        let backbone = state.model.backbone.valid();
+        let score = dev.score(&backbone, self.dev_pooling, self.eval_batch)?;
+        values.extend(named(&score));
+        if let Some(spearman) = score.spearman
+            && state.best.score.is_none_or(|best| spearman > best)
+        {
+            state.best = Best {
+                score: Some(spearman),
+                step: Some(done),
+            };
+            state.kept = Some(state.model.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The figures of a look at the development set, for the log.
+fn named(score: &DevScore) -> impl Iterator<Item = (String, f64)> {
+    [
+        ("dev_spearman", score.spearman),
+        ("dev_alignment", score.alignment),
+        ("dev_uniformity", score.uniformity),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+}
+
+const MODEL: &str = "model.safetensors";
+const BEST: &str = "best.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const SELECTION: &str = "selection.json";
+
+impl<M: Method> Stage for Trainer<'_, M> {
+    type State = TrainerState<M::Head>;
+    type Batch = (Vec<usize>, M::Batch);
+
+    fn batch(&mut self, _: &Self::State, step: u64) -> Result<Self::Batch, RunError> {
+        self.method.batch(step)
+    }
+
+    fn step(
+        &mut self,
+        mut state: Self::State,
+        (indices, batch): Self::Batch,
+        step: u64,
+    ) -> Result<Stepped<Self::State>, RunError> {
+        let began = Instant::now();
+        let (mut values, mut gradients) = self.backward(&state.model, &indices, &batch, step)?;
+        check_losses(&values, step)?;
+        let clipped = clip(&state.model, &gradients, self.max_norm, step)?;
+        let lr = self.schedule.lr(step);
+        state.model = state
+            .optimizer
+            .step(lr, state.model, &mut gradients, clipped.scale)?;
+        drop(gradients);
+        let ms = began.elapsed().as_secs_f64() * 1e3;
+        values.insert("seed".to_owned(), self.seed as f64);
+        values.insert("grad_norm".to_owned(), clipped.norm);
+        if let Some(dev) = self.dev
+            && self.looks(step + 1)
+        {
+            self.select(&mut state, dev, step + 1, &mut values)?;
+        }
+        Ok(Stepped {
+            state,
+            lr,
+            values,
+            ms,
+            refill_s: None,
+        })
+    }
+
+    fn save(&self, state: &Self::State) -> Result<CheckpointFiles, RunError> {
+        let mut files = CheckpointFiles::from([
+            (MODEL.to_owned(), save_module(&state.model)?),
+            (
+                OPTIMIZER.to_owned(),
+                to_safetensors(&state.optimizer.state()?)?,
+            ),
+            (
+                SELECTION.to_owned(),
+                serde_json::to_vec(&state.best)
+                    .map_err(|error| RunError::Data(error.to_string()))?,
+            ),
+        ]);
+        if let Some(kept) = &state.kept {
+            files.insert(BEST.to_owned(), save_module(kept)?);
+        }
+        Ok(files)
+    }
+}
+
+/// Vectors of all texts of a table, not normalised, without dropout.
+pub(crate) fn encode_table(
+    backbone: &BertModel,
+    pooling: Pooling,
+    texts: &TextTable,
+    batch_size: usize,
+) -> Result<Embeddings, RunError> {
+    Ok(encode_ids(
+        &backbone.valid(),
+        pooling,
+        false,
+        texts.all(),
+        batch_size,
+        |_, _| {},
+    )?)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use datasets::ScoredPair;
+    use encoder::bert::Linear;
+    use encoder::{BertConfig, TextTokenizer};
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct NoHead {
+        none: Option<Linear>,
+    }
+
+    /// A loss that pulls all vectors towards 0.
+    struct Shrink(u64);
+
+    impl Method for Shrink {
+        type Head = NoHead;
+        type Batch = ();
+
+        fn steps(&self) -> Option<u64> {
+            Some(self.0)
+        }
+
+        fn batch(&mut self, step: u64) -> Result<(Vec<usize>, ()), RunError> {
+            Ok((vec![step as usize % 3, 2], ()))
+        }
+
+        fn loss(&self, _: &NoHead, vectors: Tensor<2>, (): &()) -> Result<Tensor<1>, RunError> {
+            Ok(vectors.square().mean())
+        }
+    }
+
+    fn encoder() -> SentenceEncoder {
+        let pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"];
+        let tokenizer = TextTokenizer::from_word_pieces(&pieces).unwrap();
+        // Dropout draws from the generator of the process, which the tests share.
+        let config = BertConfig {
+            hidden_dropout_prob: 0.0,
+            attention_probs_dropout_prob: 0.0,
+            ..BertConfig::tiny(pieces.len())
+        };
+        SentenceEncoder::random(config, tokenizer, Pooling::Mean, 1, &Device::flex()).unwrap()
+    }
+
+    fn texts(encoder: &SentenceEncoder) -> TextTable {
+        let texts = ["a b", "c", "b b a"].map(str::to_owned);
+        TextTable::new(&[&texts], &encoder.tokenizer, 8).unwrap().0
+    }
+
+    fn dev(encoder: &SentenceEncoder) -> DevSet {
+        let pairs = [("a", "b c", 1.0), ("c a", "b", 2.0), ("a a b", "c", 4.0)];
+        let pairs = pairs.map(|(first, second, score)| ScoredPair {
+            first: first.to_owned(),
+            second: second.to_owned(),
+            score,
+        });
+        DevSet::new(&pairs, 4.0, &encoder.tokenizer, 8).unwrap()
+    }
+
+    fn trainer<'a>(texts: &'a TextTable, dev: &'a DevSet, peak: f64) -> Trainer<'a, Shrink> {
+        Trainer {
+            method: Shrink(6),
+            texts,
+            dev: Some(dev),
+            encoding: Encoding::Train,
+            pooling: Pooling::Mean,
+            dev_pooling: Pooling::Mean,
+            device: Device::flex(),
+            streams: Streams::new(0),
+            key: 1,
+            adamw: AdamWConfig::default(),
+            max_norm: None,
+            schedule: LinearSchedule {
+                peak,
+                warmup_steps: 0,
+                total_steps: 6,
+            },
+            micro_batch: 0,
+            gradient_scale: 1.0,
+            select_every: 2,
+            eval_batch: 2,
+            score_to_beat: None,
+            seed: 0,
+        }
+    }
+
+    fn model(encoder: &SentenceEncoder) -> SentenceModel<NoHead> {
+        SentenceModel {
+            backbone: encoder.bert.clone().train(),
+            head: NoHead { none: None },
+        }
+    }
+
+    /// Steps in a range, with the figures of each.
+    fn steps(
+        trainer: &mut Trainer<'_, Shrink>,
+        mut state: TrainerState<NoHead>,
+        range: std::ops::Range<u64>,
+    ) -> (TrainerState<NoHead>, Vec<BTreeMap<String, f64>>) {
+        let mut values = Vec::new();
+        for step in range {
+            let batch = trainer.batch(&state, step).unwrap();
+            let stepped = trainer.step(state, batch, step).unwrap();
+            state = stepped.state;
+            values.push(stepped.values);
+        }
+        (state, values)
+    }
+
+    #[test]
+    fn looks_at_multiples_or_at_the_end_of_a_shorter_stage() {
+        let encoder = encoder();
+        let (texts, dev) = (texts(&encoder), dev(&encoder));
+        let mut trainer = trainer(&texts, &dev, 1e-3);
+        let mut looks = |every| -> Vec<u64> {
+            trainer.select_every = every;
+            (1..=6).filter(|done| trainer.looks(*done)).collect()
+        };
+        assert_eq!(looks(0), [0; 0]);
+        assert_eq!(looks(2), [2, 4, 6]);
+        // What comes after the last multiple is not looked at, as in the released code.
+        assert_eq!(looks(4), [4]);
+        assert_eq!(looks(7), [6]);
+    }
+
+    #[test]
+    fn of_equal_scores_the_first_is_kept() {
+        let encoder = encoder();
+        let (texts, dev) = (texts(&encoder), dev(&encoder));
+        // Nothing moves, so that every look gives the same score.
+        let mut still = trainer(&texts, &dev, 0.0);
+        let state = still.start(model(&encoder)).unwrap();
+        let (state, values) = steps(&mut still, state, 0..6);
+        let score = values[1]["dev_spearman"];
+        assert_eq!(values[5]["dev_spearman"], score);
+        let (_, chosen) = state.finish();
+        assert_eq!(chosen, Some((2, score)));
+        // A score that has to be beaten is not beaten by itself.
+        still.score_to_beat = Some(score);
+        let state = still.start(model(&encoder)).unwrap();
+        let (state, _) = steps(&mut still, state, 0..6);
+        assert_eq!(state.finish().1, None);
+    }
+
+    #[test]
+    fn a_saved_state_goes_on_as_if_nothing_had_happened() {
+        let encoder = encoder();
+        let (texts, dev) = (texts(&encoder), dev(&encoder));
+        let mut trainer = trainer(&texts, &dev, 1e-2);
+        for cut in [1, 2, 5] {
+            let state = trainer.start(model(&encoder)).unwrap();
+            let (state, mut values) = steps(&mut trainer, state, 0..cut);
+            let files = trainer.save(&state).unwrap();
+            let (state, rest) = steps(&mut trainer, state, cut..6);
+            values.extend(rest.clone());
+            assert!(values[0]["loss"] > values[5]["loss"]);
+
+            let resumed = trainer.resume(model(&encoder), &files).unwrap();
+            let (resumed, again) = steps(&mut trainer, resumed, cut..6);
+            assert_eq!(again, rest, "cut after {cut}");
+            let (one, two) = (
+                trainer.save(&state).unwrap(),
+                trainer.save(&resumed).unwrap(),
+            );
+            assert!(one == two, "cut after {cut}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_without_its_files_is_refused() {
+        let encoder = encoder();
+        let (texts, dev) = (texts(&encoder), dev(&encoder));
+        let trainer = trainer(&texts, &dev, 1e-3);
+        let state = trainer.start(model(&encoder)).unwrap();
+        let files = trainer.save(&state).unwrap();
+        for name in [MODEL, OPTIMIZER, SELECTION] {
+            let mut files = files.clone();
+            files.remove(name);
+            let error = trainer.resume(model(&encoder), &files).err().unwrap();
+            assert!(error.to_string().contains(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,658 @@
+//! What every training experiment does around its steps: seeds, phases, checkpoints, timings.
+//!
+//! A run goes through its seeds; a seed goes through its phases (measure the untrained model, train,
+//! measure again). After every phase, and wherever a training loop saves, a checkpoint holds the
+//! position, the results so far and the files of the phase, so that an interrupted run goes on from
+//! there as if nothing had happened.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use kernels::DeviceSpec;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use training::{
+    BoxError, Checkpoint, CheckpointFiles, CheckpointStore, EventWriter, Experiment, Interrupted,
+    MetricsLog, Outcome, Progress, RunDir, RunManifest, RunOptions, RunnerMarks, Services,
+    StepReport, StopFlag, fixed_clock, run_steps,
+};
+
+use crate::error::RunError;
+use crate::report::Curve;
+use crate::result::{Row, StepTime, Timing};
+
+/// File of a checkpoint with the position and the results so far.
+const RUN_FILE: &str = "run.json";
+
+/// What a program asks for.
+pub struct Request<'a, C> {
+    /// Settings, checked or not.
+    pub config: C,
+    /// Where to write; for a resumed run the directory to continue.
+    pub out: PathBuf,
+    /// Continue the run in `out`.
+    pub resume: bool,
+    /// Terminal.
+    pub progress: Box<dyn Progress>,
+    /// Request to stop.
+    pub stop: &'a StopFlag,
+    /// Command line, for the manifest.
+    pub command: Vec<String>,
+}
+
+/// Where a run stands and what it has found so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct RunState {
+    /// Index into the list of seeds.
+    seed: usize,
+    /// Index into the list of phases of a seed.
+    phase: usize,
+    /// Steps done in that phase.
+    local: u64,
+    /// Result rows of finished phases.
+    rows: Vec<Row>,
+    /// Timings of finished phases.
+    timing: Vec<Timing>,
+    /// Timing of the phase at work.
+    partial: PartialTiming,
+}
+
+/// Timing of a phase that may be interrupted and resumed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct PartialTiming {
+    /// Milliseconds of every step.
+    step_ms: Vec<f64>,
+    /// Seconds of every epoch.
+    epoch_s: Vec<f64>,
+    /// Seconds of every refill of a memory bank, with its neighbour search.
+    refill_s: Vec<f64>,
+}
+
+/// What one step of a [`Stage`] did.
+pub(crate) struct Stepped<S> {
+    /// State after the step.
+    pub(crate) state: S,
+    /// Learning rate of the step.
+    pub(crate) lr: f64,
+    /// Loss and whatever else was measured.
+    pub(crate) values: BTreeMap<String, f64>,
+    /// Milliseconds of the step itself, without what comes before or after it.
+    pub(crate) ms: f64,
+    /// Seconds of the refill of a memory bank before the step, if there was one.
+    pub(crate) refill_s: Option<f64>,
+}
+
+/// Training that goes step by step; steps count from 0 within the stage.
+pub(crate) trait Stage {
+    /// Everything that changes from step to step.
+    type State;
+    /// Input of one step.
+    type Batch;
+
+    /// The batch of a step: a function of index and state alone.
+    fn batch(&mut self, state: &Self::State, step: u64) -> Result<Self::Batch, RunError>;
+
+    /// One step. Nothing but state, batch and index may influence the result.
+    fn step(
+        &mut self,
+        state: Self::State,
+        batch: Self::Batch,
+        step: u64,
+    ) -> Result<Stepped<Self::State>, RunError>;
+
+    /// The state as files of a checkpoint.
+    fn save(&self, state: &Self::State) -> Result<CheckpointFiles, RunError>;
+
+    /// Whether the stage has decided to end before its planned steps.
+    fn stopped(&self, _state: &Self::State) -> bool {
+        false
+    }
+}
+
+/// How long a stage is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Steps in all.
+    pub(crate) steps: u64,
+    /// Steps of an epoch: after each a checkpoint is written.
+    pub(crate) per_epoch: u64,
+    /// A checkpoint also whenever the steps of the whole run are a multiple of this; 0: never.
+    pub(crate) checkpoint_every: u64,
+}
+
+/// A phase of a seed.
+pub(crate) trait Program {
+    /// Steps each phase takes at most; 0 for phases without training.
+    fn phases(&self) -> Vec<u64>;
+
+    /// Does the phase with this index for this seed.
+    fn phase(&mut self, session: &mut Session<'_>, phase: usize, seed: u64)
+    -> Result<(), RunError>;
+}
+
+/// An open run directory with everything that writes to it.
+pub(crate) struct Session<'a> {
+    pub(crate) dir: RunDir,
+    pub(crate) progress: Box<dyn Progress>,
+    stop: &'a StopFlag,
+    store: CheckpointStore,
+    metrics: MetricsLog,
+    events: EventWriter,
+    state: RunState,
+    /// Files that every checkpoint of the seed at work has from here on.
+    carried: CheckpointFiles,
+    /// Files of the checkpoint that the phase at work continues from.
+    resumed: Option<CheckpointFiles>,
+    checkpoints_kept: usize,
+    /// First global step of the phase at work.
+    offset: u64,
+}
+
+/// The manifest of a run on this machine.
+pub(crate) fn manifest(
+    experiment: &str,
+    seed: u64,
+    device: DeviceSpec,
+    command: &[String],
+) -> RunManifest {
+    let mut manifest = RunManifest::new(experiment, seed);
+    manifest.versions = BTreeMap::from([
+        ("asterism".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("burn".to_owned(), "0.22.1".to_owned()),
+    ]);
+    manifest.device = device.resolve().to_string();
+    manifest.command = command.to_vec();
+    manifest.threads = rayon::current_num_threads();
+    manifest
+}
+
+impl<'a> Session<'a> {
+    /// Creates the run directory, or opens the one to continue.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be made or read, or its data or model differ from today's.
+    pub(crate) fn open<C>(
+        request: Request<'a, C>,
+        config: &str,
+        manifest: &RunManifest,
+        checkpoints_kept: usize,
+    ) -> Result<Self, RunError> {
+        let dir = if request.resume {
+            let (dir, old) = RunDir::open(&request.out)?;
+            for (what, now, before) in [
+                ("data", &manifest.data, &old.data),
+                ("model", &manifest.model, &old.model),
+            ] {
+                if now != before {
+                    return Err(RunError::Data(format!(
+                        "{what} files differ from those the run was started with"
+                    )));
+                }
+            }
+            dir
+        } else {
+            RunDir::create(&request.out, config, manifest)?
+        };
+        let store = CheckpointStore::new(dir.path());
+        let (mut state, mut carried, mut resumed) =
+            (RunState::default(), CheckpointFiles::new(), None);
+        let (mut lines, mut bytes) = (0, 0);
+        if request.resume
+            && let Some(checkpoint) = store.latest()?
+        {
+            let marks = RunnerMarks::of(&checkpoint)?;
+            (lines, bytes) = (marks.metrics_lines, marks.events_bytes);
+            state = read_state(&checkpoint)?;
+            let (kept, own) = split_carried(checkpoint.files);
+            carried = kept;
+            resumed = (state.local > 0).then_some(own);
+        }
+        Ok(Self {
+            metrics: MetricsLog::open(dir.metrics_path(), lines)?,
+            // Wall-clock times would make a resumed run differ from an undisturbed one.
+            events: EventWriter::open(dir.events_path(), bytes, fixed_clock(0.0))?,
+            dir,
+            progress: request.progress,
+            stop: request.stop,
+            store,
+            state,
+            carried,
+            resumed,
+            checkpoints_kept,
+            offset: 0,
+        })
+    }
+
+    /// Goes through what is left of seeds and phases.
+    ///
+    /// # Errors
+    ///
+    /// Those of the phases; [`RunError::Interrupted`] after a signal, with everything saved.
+    pub(crate) fn run<P: Program>(
+        &mut self,
+        program: &mut P,
+        seeds: &[u64],
+    ) -> Result<(), RunError> {
+        let phases = program.phases();
+        let seed_steps: u64 = phases.iter().sum();
+        while let Some(seed) = seeds.get(self.state.seed) {
+            while self.state.phase < phases.len() {
+                self.offset = seed_steps * self.state.seed as u64
+                    + phases[..self.state.phase].iter().sum::<u64>();
+                // Phases without steps never look at the request themselves.
+                self.heed_signals()?;
+                program.phase(self, self.state.phase, *seed)?;
+                self.state.phase += 1;
+                self.state.local = 0;
+                self.state.partial = PartialTiming::default();
+                self.offset += phases[self.state.phase - 1];
+                self.save_boundary()?;
+            }
+            self.state.seed += 1;
+            self.state.phase = 0;
+            self.carried.clear();
+            self.save_boundary()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the run if a signal has asked for it; what is done is saved already.
+    pub(crate) fn heed_signals(&self) -> Result<(), RunError> {
+        match self.stop.requested() {
+            None => Ok(()),
+            Some(interruption) => Err(self.interrupted(Outcome::Interrupted(interruption))),
+        }
+    }
+
+    fn interrupted(&self, outcome: Outcome) -> RunError {
+        let interruption = match outcome {
+            Outcome::Interrupted(interruption) => interruption,
+            Outcome::Finished => training::Interruption::Interrupt,
+        };
+        RunError::Interrupted {
+            interrupted: Interrupted {
+                interruption,
+                step: self.offset + self.state.local,
+            },
+            run_dir: self.dir.path().to_owned(),
+        }
+    }
+
+    /// Index of the seed at work.
+    pub(crate) fn seed_index(&self) -> usize {
+        self.state.seed
+    }
+
+    /// Result rows of the phases done so far.
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.state.rows
+    }
+
+    /// Timings of the phases done so far.
+    pub(crate) fn timing(&self) -> &[Timing] {
+        &self.state.timing
+    }
+
+    /// Keeps a file in every further checkpoint of this seed, for later phases.
+    pub(crate) fn carry(&mut self, name: &str, bytes: Vec<u8>) {
+        self.carried.insert(format!("{CARRIED}{name}"), bytes);
+    }
+
+    /// A file that an earlier phase of this seed has left with [`Session::carry`].
+    pub(crate) fn carried(&self, name: &str) -> Option<&[u8]> {
+        self.carried
+            .get(&format!("{CARRIED}{name}"))
+            .map(Vec::as_slice)
+    }
+
+    /// Files of the checkpoint that the phase at work continues from, once.
+    pub(crate) fn take_resumed(&mut self) -> Option<CheckpointFiles> {
+        self.resumed.take()
+    }
+
+    /// Runs what is left of a stage, with a checkpoint after every epoch and on a signal.
+    ///
+    /// # Errors
+    ///
+    /// Those of the steps; [`RunError::Interrupted`] after a signal.
+    pub(crate) fn train<S: Stage>(
+        &mut self,
+        name: &str,
+        span: Span,
+        stage: &mut S,
+        mut state: S::State,
+    ) -> Result<S::State, RunError> {
+        let per_epoch = span.per_epoch.max(1);
+        while self.state.local < span.steps && !stage.stopped(&state) {
+            let local = self.state.local;
+            let end = ((local / per_epoch + 1) * per_epoch).min(span.steps);
+            let began = Instant::now();
+            let mut running = Running {
+                stage,
+                name,
+                span,
+                offset: self.offset,
+                run: self.state.clone(),
+                carried: &self.carried,
+            };
+            let options = RunOptions {
+                steps: self.offset + local..self.offset + end,
+                checkpoint_every: span.checkpoint_every,
+                keep_last: self.checkpoints_kept,
+            };
+            let mut services = Services {
+                progress: self.progress.as_mut(),
+                metrics: Some(&mut self.metrics),
+                events: Some(&mut self.events),
+                checkpoints: Some(&self.store),
+                stop: self.stop,
+            };
+            let done = run_steps(&mut running, state, &options, &mut services)?;
+            self.state = running.run;
+            if let Outcome::Interrupted(_) = done.outcome {
+                return Err(self.interrupted(done.outcome));
+            }
+            state = done.state;
+            self.state
+                .partial
+                .epoch_s
+                .push(began.elapsed().as_secs_f64());
+        }
+        Ok(state)
+    }
+
+    /// Books the results of a phase; `evaluating` is when its evaluation began.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be written.
+    pub(crate) fn conclude(
+        &mut self,
+        stage: &str,
+        rows: Vec<Row>,
+        evaluating: Instant,
+    ) -> Result<(), RunError> {
+        for row in &rows {
+            let mut line = json!({"event": "evaluation"});
+            if let (Value::Object(line), Ok(Value::Object(row))) =
+                (&mut line, serde_json::to_value(row))
+            {
+                line.extend(row);
+            }
+            self.metrics.append(&line)?;
+        }
+        self.state.rows.extend(rows);
+        let partial = &self.state.partial;
+        self.state.timing.push(Timing {
+            stage: stage.to_owned(),
+            steps: partial.step_ms.len() as u64,
+            step_ms: spread(&partial.step_ms),
+            epoch_s: partial.epoch_s.clone(),
+            refill_s: partial.refill_s.clone(),
+            evaluate_s: Some(evaluating.elapsed().as_secs_f64()),
+        });
+        Ok(())
+    }
+
+    /// A checkpoint between phases.
+    fn save_boundary(&mut self) -> Result<(), RunError> {
+        self.metrics.sync()?;
+        self.events.sync()?;
+        let marks = RunnerMarks {
+            step: self.offset,
+            metrics_lines: self.metrics.lines(),
+            events_bytes: self.events.bytes(),
+        };
+        let mut files = self.carried.clone();
+        files.insert(RUN_FILE.to_owned(), to_bytes(&self.state)?);
+        files.insert(training::RUNNER_FILE.to_owned(), to_bytes(&marks)?);
+        self.store.save(self.offset, &files)?;
+        Ok(self.store.keep_last(self.checkpoints_kept)?)
+    }
+}
+
+/// Prefix of the files that belong to the seed and not to a phase.
+const CARRIED: &str = "seed-";
+
+/// A checkpoint's files as those of the seed and those of the phase.
+fn split_carried(files: CheckpointFiles) -> (CheckpointFiles, CheckpointFiles) {
+    files
+        .into_iter()
+        .filter(|(name, _)| name != RUN_FILE && name != training::RUNNER_FILE)
+        .partition(|(name, _)| name.starts_with(CARRIED))
+}
+
+fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, RunError> {
+    serde_json::to_vec(value).map_err(|error| RunError::Data(format!("write checkpoint: {error}")))
+}
+
+fn read_state(checkpoint: &Checkpoint) -> Result<RunState, RunError> {
+    serde_json::from_slice(checkpoint.file(RUN_FILE)?).map_err(|error| {
+        RunError::Data(format!(
+            "checkpoint {}: {RUN_FILE}: {error}",
+            checkpoint.step
+        ))
+    })
+}
+
+/// A file that a checkpoint must have.
+pub(crate) fn file_of<'f>(files: &'f CheckpointFiles, name: &str) -> Result<&'f [u8], RunError> {
+    files
+        .get(name)
+        .map(Vec::as_slice)
+        .ok_or_else(|| RunError::Data(format!("checkpoint: file {name} is missing")))
+}
+
+/// A stage as the loop of `training` sees it: steps counted over the whole run, and checkpoints that
+/// hold the run's position beside the stage's own files.
+struct Running<'s, S: Stage> {
+    stage: &'s mut S,
+    name: &'s str,
+    span: Span,
+    offset: u64,
+    run: RunState,
+    carried: &'s CheckpointFiles,
+}
+
+impl<S: Stage> Experiment for Running<'_, S> {
+    type State = S::State;
+    type Batch = S::Batch;
+
+    fn batch(&mut self, state: &S::State, step: u64) -> Result<S::Batch, BoxError> {
+        self.stage.batch(state, step - self.offset).map_err(boxed)
+    }
+
+    fn step(
+        &mut self,
+        state: S::State,
+        batch: S::Batch,
+        step: u64,
+    ) -> Result<(S::State, StepReport), BoxError> {
+        let local = step - self.offset;
+        let stepped = self.stage.step(state, batch, local).map_err(boxed)?;
+        self.run.partial.step_ms.push(stepped.ms);
+        self.run.partial.refill_s.extend(stepped.refill_s);
+        self.run.local = local + 1;
+        let report = StepReport {
+            stage: self.name.to_owned(),
+            epoch: local / self.span.per_epoch.max(1),
+            step,
+            total_steps: self.offset + self.span.steps,
+            lr: stepped.lr,
+            values: stepped.values,
+        };
+        Ok((stepped.state, report))
+    }
+
+    fn save(&self, state: &S::State) -> Result<CheckpointFiles, BoxError> {
+        let mut files = self.stage.save(state).map_err(boxed)?;
+        files.extend(self.carried.clone());
+        files.insert(RUN_FILE.to_owned(), to_bytes(&self.run).map_err(boxed)?);
+        Ok(files)
+    }
+}
+
+/// Errors of `training` stay what they are, so that the loop can tell them apart.
+fn boxed(error: RunError) -> BoxError {
+    match error {
+        RunError::Training(error) => Box::new(error),
+        other => Box::new(other),
+    }
+}
+
+/// A loss that is NaN or infinite, before its gradient is asked for: the gradient's norm would be
+/// blamed for it.
+pub(crate) fn check_losses(
+    values: &BTreeMap<String, f64>,
+    step: u64,
+) -> Result<(), training::Error> {
+    // Backwards, so that a part such as `loss_mlm` is named before the sum `loss`.
+    for (name, value) in values.iter().rev() {
+        if name.starts_with("loss") && !value.is_finite() {
+            return Err(training::Error::NotFiniteLoss {
+                step,
+                name: name.clone(),
+                value: *value,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Minimum, median and maximum.
+pub(crate) fn spread(times: &[f64]) -> Option<StepTime> {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    Some(StepTime {
+        min: *sorted.first()?,
+        median: sorted[sorted.len() / 2],
+        max: *sorted.last()?,
+    })
+}
+
+/// Curves of `metrics.jsonl` by name, stage and seed, for every value whose name `chosen` accepts;
+/// steps count from the first of the stage.
+pub(crate) fn curves(path: &Path, chosen: impl Fn(&str) -> bool) -> Result<Vec<Curve>, RunError> {
+    let text = std::fs::read_to_string(path).map_err(|error| RunError::File {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
+    let mut curves: BTreeMap<(String, u64), Vec<(f64, f64)>> = BTreeMap::new();
+    let mut first: BTreeMap<(String, u64), f64> = BTreeMap::new();
+    for line in text.lines() {
+        let Ok(Value::Object(line)) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        let (Some(stage), Some(step), Some(seed)) = (
+            line.get("stage").and_then(Value::as_str),
+            line.get("step").and_then(Value::as_f64),
+            line.get("seed").and_then(Value::as_f64),
+        ) else {
+            continue;
+        };
+        let start = *first.entry((stage.to_owned(), seed as u64)).or_insert(step);
+        for (name, value) in line.iter().filter(|(name, _)| chosen(name)) {
+            if let Some(value) = value.as_f64() {
+                curves
+                    .entry((format!("{name}/{stage}"), seed as u64))
+                    .or_default()
+                    .push((step - start, value));
+            }
+        }
+    }
+    Ok(curves
+        .into_iter()
+        .map(|((name, seed), points)| Curve { name, seed, points })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_loss_is_blamed_before_the_sum() {
+        let values = |pairs: &[(&str, f64)]| -> BTreeMap<String, f64> {
+            pairs
+                .iter()
+                .map(|(name, x)| ((*name).to_owned(), *x))
+                .collect()
+        };
+        check_losses(&values(&[("loss", 1.0), ("loss_mlm", 0.5)]), 3).unwrap();
+        // Only losses: other figures may be missing or undefined.
+        check_losses(&values(&[("loss", 1.0), ("grad_norm", f64::NAN)]), 3).unwrap();
+        for (part, named) in [(f64::NAN, "loss_mlm"), (0.5, "`loss`")] {
+            let values = values(&[("loss", f64::INFINITY), ("loss_mlm", part)]);
+            let error = check_losses(&values, 3).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn spread_of_times() {
+        assert!(spread(&[]).is_none());
+        let found = spread(&[3.0, 1.0, 2.0, 9.0, 4.0]).unwrap();
+        assert_eq!((found.min, found.median, found.max), (1.0, 3.0, 9.0));
+    }
+
+    #[test]
+    fn files_of_the_seed_and_of_the_phase_are_told_apart() {
+        let names = ["seed-nli", "model", RUN_FILE, training::RUNNER_FILE];
+        let files: CheckpointFiles = names
+            .iter()
+            .map(|name| ((*name).to_owned(), name.as_bytes().to_vec()))
+            .collect();
+        let (carried, own) = split_carried(files);
+        assert_eq!(carried.keys().collect::<Vec<_>>(), ["seed-nli"]);
+        assert_eq!(own.keys().collect::<Vec<_>>(), ["model"]);
+        assert_eq!(file_of(&own, "model").unwrap(), b"model");
+        let error = file_of(&own, "optimizer").unwrap_err().to_string();
+        assert!(error.contains("optimizer"), "{error}");
+    }
+
+    #[test]
+    fn the_position_survives_a_checkpoint_to_the_last_digit() {
+        let state = RunState {
+            seed: 1,
+            phase: 2,
+            local: 3,
+            partial: PartialTiming {
+                step_ms: vec![0.1 + 0.2, 1.0 / 3.0],
+                ..PartialTiming::default()
+            },
+            ..RunState::default()
+        };
+        let bytes = to_bytes(&state).unwrap();
+        assert_eq!(serde_json::from_slice::<RunState>(&bytes).unwrap(), state);
+    }
+
+    #[test]
+    fn curves_start_at_the_first_step_of_their_stage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.jsonl");
+        let text = concat!(
+            "{\"event\":\"evaluation\",\"stage\":\"a\",\"value\":1}\n",
+            "{\"stage\":\"a\",\"step\":0,\"seed\":7.0,\"loss\":2.0,\"lr\":0.1}\n",
+            "not json\n",
+            "{\"stage\":\"a\",\"step\":1,\"seed\":7.0,\"loss\":1.0,\"dev_x\":null}\n",
+            "{\"stage\":\"b\",\"step\":2,\"seed\":7.0,\"loss\":5.0}\n",
+            "{\"stage\":\"b\",\"step\":4,\"seed\":7.0,\"loss\":4.0,\"dev_x\":0.5}\n",
+        );
+        std::fs::write(&path, text).unwrap();
+        let found = curves(&path, |name| name == "loss" || name == "dev_x").unwrap();
+        let wanted = [
+            ("dev_x/b", vec![(2.0, 0.5)]),
+            ("loss/a", vec![(0.0, 2.0), (1.0, 1.0)]),
+            ("loss/b", vec![(0.0, 5.0), (2.0, 4.0)]),
+        ];
+        assert_eq!(found.len(), wanted.len());
+        for (curve, (name, points)) in found.iter().zip(wanted) {
+            assert_eq!((curve.name.as_str(), curve.seed), (name, 7));
+            assert_eq!(curve.points, points);
+        }
+        assert!(curves(&dir.path().join("none"), |_| true).is_err());
+    }
+}

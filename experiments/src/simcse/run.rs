@@ -1,0 +1,406 @@
+//! The run: untrained encoder, training, chosen encoder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use datasets::leakage::LeakBy;
+use datasets::{RowKeys, SentenceOptions, load_sentences};
+use encoder::bert::{Linear, MlmHead};
+use encoder::{Init, Pooling, SentenceEncoder};
+use kernels::DeviceSpec;
+use serde_json::{Value, json};
+use training::{LinearSchedule, Streams, stream};
+
+use super::config::SimcseConfig;
+use super::method::{Masking, Simcse, SimcseHead};
+use crate::config::to_toml;
+use crate::embedding::{
+    BatchOrder, BatchRules, Encoding, Evaluation, Outcome, SentenceModel, Start, StartOptions,
+    TextTable, Trainer, bundled, file_name, finish,
+};
+use crate::error::RunError;
+use crate::result::ResultFile;
+use crate::session::{Program, Request, Session, Span, manifest};
+
+/// Key of the training stage in the random streams.
+const KEY: u64 = 1;
+
+/// Runs (or continues) the experiment and returns its results.
+///
+/// # Errors
+///
+/// Anything from bad input to a full disk; [`RunError::Interrupted`] after a signal, with everything
+/// saved.
+pub fn run(request: Request<'_, SimcseConfig>) -> Result<ResultFile, RunError> {
+    let began = Instant::now();
+    let config = request.config.clone();
+    config.check()?;
+    let spec: DeviceSpec = config.device.parse()?;
+    let device = spec.open()?;
+    let prepared = Prepared::new(&config, &device)?;
+    let mut program = SimcseRun { config, prepared };
+    program.check()?;
+    let (config, prepared) = (&program.config, &program.prepared);
+    let seed = config.seeds.first().copied().unwrap_or(0);
+    let mut manifest = manifest("simcse", seed, spec, &request.command);
+    manifest.data = prepared.hashes.clone();
+    manifest.model = prepared.start.hashes.clone();
+    let text = to_toml(config)?;
+    let mut session = Session::open(request, &text, &manifest, config.checkpoints_kept)?;
+    for line in &prepared.notes {
+        session.progress.message(line);
+    }
+    let seeds = config.seeds.clone();
+    session.run(&mut program, &seeds)?;
+    let outcome = Outcome {
+        experiment: "simcse",
+        data_name: program.prepared.name.clone(),
+        train_rows: program.prepared.rows(),
+        start: &program.prepared.start,
+        manifest: &manifest,
+        device: spec,
+        config: serde_json::to_value(&program.config).unwrap_or(Value::Null),
+        facts: json!({
+            "pooling": program.training_pooling()?.to_string(),
+            "inference_pooling": program.inference_pooling()?.to_string(),
+            "max_len": program.config.max_len,
+        }),
+    };
+    finish(&mut session, outcome, began)
+}
+
+/// Everything that is the same for all seeds.
+struct Prepared {
+    start: Start,
+    device: Device,
+    texts: TextTable,
+    columns: Vec<Vec<usize>>,
+    /// Texts of every row as keys, where no batch may hold one twice.
+    keys: Option<RowKeys>,
+    evaluation: Evaluation,
+    name: String,
+    hashes: BTreeMap<String, String>,
+    /// What the loaders saw.
+    notes: Vec<String>,
+}
+
+impl Prepared {
+    fn new(config: &SimcseConfig, device: &Device) -> Result<Self, RunError> {
+        let start = Start::load(
+            &StartOptions {
+                model: &config.model,
+                dropout: config.dropout,
+                allow_non_finite: config.allow_non_finite,
+                gradient_checkpointing: config.gradient_checkpointing,
+                max_len: config.max_len,
+            },
+            device,
+        )?;
+        let evaluation = Evaluation::new(
+            &config.sts,
+            &start.encoder,
+            config.eval_max_len,
+            config.selection.batch_size,
+        )?;
+        let mut hashes = evaluation.hashes.clone();
+        let mut notes = Vec::new();
+        let (columns, name) = if config.data == "pocket" {
+            (bundled::sentences()?, "pocket".to_owned())
+        } else {
+            let path = Path::new(&config.data);
+            let mut rows = load_sentences(path, &SentenceOptions::default())?;
+            notes.push(rows.report.to_string());
+            hashes.insert(file_name(path), rows.report.sha256.clone());
+            let leaks = &evaluation.leaks;
+            let texts: Vec<Vec<String>> = (0..rows.len())
+                .filter_map(|row| rows.texts(row))
+                .map(|texts| texts.into_iter().map(str::to_owned).collect())
+                .collect();
+            notes.push(leaks.check(texts.iter().map(Vec::as_slice)).to_string());
+            if config.drop_leaks {
+                let dropped = rows.retain(|texts| !leaks.leaks(texts, LeakBy::Sentence));
+                notes.push(format!(
+                    "{dropped} rows with a text of an evaluation set left out"
+                ));
+            }
+            (rows.columns().to_vec(), file_name(path))
+        };
+        let keys = config.no_duplicates.then(|| {
+            let mut keys = RowKeys::default();
+            for row in 0..columns.first().map_or(0, Vec::len) {
+                keys.push(columns.iter().map(|column| column[row].as_str()));
+            }
+            keys
+        });
+        let views: Vec<&[String]> = columns.iter().map(Vec::as_slice).collect();
+        let (texts, mut columns) =
+            TextTable::new(&views, &start.encoder.tokenizer, config.max_len)?;
+        if let [only] = columns.as_slice() {
+            columns.push(only.clone());
+        }
+        let rows = columns.first().map_or(0, Vec::len);
+        if rows < 2 {
+            return Err(RunError::Data(format!(
+                "{}: expected at least 2 rows to contrast, found {rows}",
+                config.data
+            )));
+        }
+        Ok(Self {
+            start,
+            device: device.clone(),
+            texts,
+            columns,
+            keys,
+            evaluation,
+            name,
+            hashes,
+            notes,
+        })
+    }
+
+    fn rows(&self) -> usize {
+        self.columns.first().map_or(0, Vec::len)
+    }
+}
+
+struct SimcseRun {
+    config: SimcseConfig,
+    prepared: Prepared,
+}
+
+impl SimcseRun {
+    fn training_pooling(&self) -> Result<Pooling, RunError> {
+        Ok(self
+            .config
+            .pooling()?
+            .unwrap_or(self.prepared.start.encoder.pooling))
+    }
+
+    /// The pooling the trained encoder is used with.
+    fn inference_pooling(&self) -> Result<Pooling, RunError> {
+        let training = self.training_pooling()?;
+        if training == Pooling::ClsMlp && self.config.mlp_only_train {
+            return Ok(Pooling::Cls);
+        }
+        Ok(training)
+    }
+
+    /// Refuses what would only fail once the run directory is there.
+    fn check(&self) -> Result<(), RunError> {
+        if !self.config.stages.iter().any(|stage| stage == "train") {
+            return Ok(());
+        }
+        let pooling = self.training_pooling()?;
+        if !(pooling == Pooling::ClsMlp && self.config.new_mlp) {
+            self.prepared.start.check_pooling(pooling)?;
+        }
+        let streams = Streams::new(0);
+        self.masking(streams)?;
+        let order = self.order(&streams)?;
+        if self.config.batch_order_file.is_empty() || self.prepared.columns.len() > 2 {
+            return Ok(());
+        }
+        for step in 0..order.steps() {
+            if order.rows(step)?.len() < 2 {
+                return Err(RunError::File {
+                    path: PathBuf::from(&self.config.batch_order_file),
+                    message: format!("batch {step}: expected at least 2 rows to contrast, found 1"),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&self, streams: &Streams) -> Result<BatchOrder, RunError> {
+        BatchOrder::new(
+            &BatchRules {
+                size: self.config.batch_size,
+                epochs: self.config.epochs,
+                max_steps: self.config.max_steps,
+                same_order: false,
+                bucket_batches: self.config.bucket_batches,
+                no_duplicates: self.prepared.keys.as_ref(),
+                file: &self.config.batch_order_file,
+                key: KEY,
+            },
+            &self.prepared.columns,
+            &self.prepared.texts,
+            streams,
+        )
+    }
+
+    fn model(&self, streams: &Streams) -> Result<SentenceModel<SimcseHead>, RunError> {
+        let encoder = &self.prepared.start.encoder;
+        let device = self.prepared.device.clone().autodiff();
+        let mut backbone = encoder.bert.clone().train();
+        let hidden = backbone.hidden_size();
+        if self.training_pooling()? == Pooling::ClsMlp && self.config.new_mlp {
+            let seed = streams.seed(stream::INIT, &[KEY]);
+            let std = encoder.config.initializer_range;
+            let mut init = Init::seeded(seed, std, &device);
+            backbone.pooler = Some(Linear::new(hidden, hidden, &mut init));
+        }
+        let mlm = self.config.mlm.then(|| {
+            encoder.mlm_head.clone().map_or_else(
+                || {
+                    let seed = streams.seed(stream::INIT, &[KEY, 1]);
+                    MlmHead::random(&encoder.config, seed, &device)
+                },
+                Module::train,
+            )
+        });
+        Ok(SentenceModel {
+            backbone,
+            head: SimcseHead { mlm },
+        })
+    }
+
+    fn masking(&self, streams: Streams) -> Result<Option<Masking>, RunError> {
+        if !self.config.mlm {
+            return Ok(None);
+        }
+        let tokenizer = self.prepared.start.encoder.tokenizer.clone();
+        let mask = tokenizer.mask_id().ok_or_else(|| {
+            RunError::Config("mlm: the tokenizer has no mask token; set mlm=false".to_owned())
+        })?;
+        Ok(Some(Masking {
+            tokenizer,
+            mask,
+            probability: self.config.mlm_probability,
+            weight: self.config.mlm_weight,
+            streams,
+            device: self.prepared.device.clone(),
+        }))
+    }
+
+    fn measure_start(&self, session: &mut Session<'_>, seed: u64) -> Result<(), RunError> {
+        let began = Instant::now();
+        let encoder = &self.prepared.start.encoder;
+        session
+            .progress
+            .message(&format!("seed {seed}: start: evaluating"));
+        let rows =
+            self.prepared
+                .evaluation
+                .rows("start", encoder, &encoder.bert, encoder.pooling)?;
+        session.conclude("start", rows, began)
+    }
+
+    fn train(&self, session: &mut Session<'_>, seed: u64) -> Result<(), RunError> {
+        let streams = Streams::new(seed);
+        let order = self.order(&streams)?;
+        let span = Span {
+            steps: order.steps(),
+            per_epoch: order.per_epoch(),
+            checkpoint_every: self.config.checkpoint_every,
+        };
+        let mut trainer = Trainer {
+            method: Simcse {
+                columns: self.prepared.columns.clone(),
+                batches: order,
+                objective: self.config.info_nce().init()?,
+                masking: self.masking(streams)?,
+            },
+            texts: &self.prepared.texts,
+            dev: Some(&self.prepared.evaluation.dev),
+            encoding: Encoding::Train,
+            pooling: self.training_pooling()?,
+            dev_pooling: self.inference_pooling()?,
+            device: self.prepared.device.clone(),
+            streams,
+            key: KEY,
+            adamw: self.config.optimizer.adamw(),
+            max_norm: self.config.optimizer.max_norm(),
+            schedule: LinearSchedule {
+                peak: self.config.lr,
+                warmup_steps: (self.config.optimizer.warmup * span.steps as f64).floor() as u64,
+                total_steps: span.steps,
+            },
+            micro_batch: self.config.micro_batch,
+            gradient_scale: self.config.ddp_grad_scale,
+            select_every: self.config.selection.every,
+            eval_batch: self.config.selection.batch_size,
+            score_to_beat: None,
+            seed,
+        };
+        let model = self.model(&streams)?;
+        let state = match session.take_resumed() {
+            Some(files) => trainer.resume(model, &files)?,
+            None => trainer.start(model)?,
+        };
+        let state = session.train("simcse", span, &mut trainer, state)?;
+        let began = Instant::now();
+        let (model, chosen) = state.finish();
+        session.progress.message(&match chosen {
+            Some((step, score)) => format!(
+                "seed {seed}: simcse: step {step} has the best development score, {:.2}; evaluating",
+                100.0 * score
+            ),
+            None => format!("seed {seed}: simcse: no development score; evaluating the last encoder"),
+        });
+        let pooling = self.inference_pooling()?;
+        let encoder = &self.prepared.start.encoder;
+        let rows = self
+            .prepared
+            .evaluation
+            .rows("simcse", encoder, &model.backbone, pooling)?;
+        session.conclude("simcse", rows, began)?;
+        if session.seed_index() == 0 {
+            self.keep_model(session, model, pooling)?;
+        }
+        Ok(())
+    }
+
+    /// Writes `model/`.
+    fn keep_model(
+        &self,
+        session: &Session<'_>,
+        model: SentenceModel<SimcseHead>,
+        pooling: Pooling,
+    ) -> Result<(), RunError> {
+        let mut encoder: SentenceEncoder = self.prepared.start.encoder.clone();
+        encoder.bert = model.backbone.valid();
+        if self.training_pooling()? == Pooling::ClsMlp && pooling != Pooling::ClsMlp {
+            // Trained as a head of the objective only: nothing should take it for a pooler.
+            encoder.bert.pooler = None;
+        }
+        if let Some(head) = model.head.mlm {
+            encoder.mlm_head = Some(head.valid());
+        }
+        encoder.pooling = pooling;
+        Ok(encoder.save(&session.dir.path().join("model"))?)
+    }
+}
+
+impl Program for SimcseRun {
+    fn phases(&self) -> Vec<u64> {
+        // Where no two rows of a batch may share a text, the order decides how many batches there are.
+        let steps = self
+            .config
+            .seeds
+            .iter()
+            .filter_map(|seed| Some(self.order(&Streams::new(*seed)).ok()?.steps()))
+            .max()
+            .unwrap_or(0);
+        self.config
+            .stages
+            .iter()
+            .map(|stage| if stage == "train" { steps } else { 0 })
+            .collect()
+    }
+
+    fn phase(
+        &mut self,
+        session: &mut Session<'_>,
+        phase: usize,
+        seed: u64,
+    ) -> Result<(), RunError> {
+        match self.config.stages.get(phase).map(String::as_str) {
+            Some("start") => self.measure_start(session, seed),
+            _ => self.train(session, seed),
+        }
+    }
+}
