@@ -22,9 +22,9 @@ pub(crate) fn hashes() -> BTreeMap<String, String> {
     datasets::pocket::encoder_hashes()
 }
 
-/// The directory of a model: `pocket`, where no folder has that name, is the bundled encoder.
+/// The directory of a model: `pocket` is the bundled encoder, a folder of that name is `./pocket`.
 pub(crate) fn model_dir(model: &Path) -> Result<PathBuf, RunError> {
-    if model == Path::new("pocket") && !model.exists() {
+    if model == Path::new("pocket") {
         return Ok(datasets::pocket::encoder_dir()?);
     }
     Ok(model.to_owned())

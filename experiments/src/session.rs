@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use training::{
     BoxError, Checkpoint, CheckpointFiles, CheckpointStore, EventWriter, Experiment, Interrupted,
-    MetricsLog, Outcome, Progress, RunDir, RunManifest, RunOptions, RunnerMarks, Services,
-    StepReport, StopFlag, fixed_clock, run_steps,
+    Interruption, MetricsLog, Outcome, Progress, RunDir, RunManifest, RunOptions, RunnerMarks,
+    Services, StepReport, StopFlag, fixed_clock, run_steps,
 };
 
 use crate::error::RunError;
@@ -262,15 +262,11 @@ impl<'a> Session<'a> {
     pub(crate) fn heed_signals(&self) -> Result<(), RunError> {
         match self.stop.requested() {
             None => Ok(()),
-            Some(interruption) => Err(self.interrupted(Outcome::Interrupted(interruption))),
+            Some(interruption) => Err(self.interrupted(interruption)),
         }
     }
 
-    fn interrupted(&self, outcome: Outcome) -> RunError {
-        let interruption = match outcome {
-            Outcome::Interrupted(interruption) => interruption,
-            Outcome::Finished => training::Interruption::Interrupt,
-        };
+    fn interrupted(&self, interruption: Interruption) -> RunError {
         RunError::Interrupted {
             interrupted: Interrupted {
                 interruption,
@@ -351,8 +347,8 @@ impl<'a> Session<'a> {
             };
             let done = run_steps(&mut running, state, &options, &mut services)?;
             self.state = running.run;
-            if let Outcome::Interrupted(_) = done.outcome {
-                return Err(self.interrupted(done.outcome));
+            if let Outcome::Interrupted(interruption) = done.outcome {
+                return Err(self.interrupted(interruption));
             }
             state = done.state;
             self.state

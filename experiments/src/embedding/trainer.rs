@@ -47,9 +47,8 @@ pub(crate) trait Method {
         batch: &Self::Batch,
     ) -> Result<Tensor<1>, RunError>;
 
-    /// Further terms of the loss over token ids, by name; those of several parts of a batch add up.
-    ///
-    /// `share` is the part's share of the batch's texts.
+    /// A further term of the loss over the token ids of a part of the batch, by name. Terms of several
+    /// parts are averaged with the numbers of their texts as weights.
     fn auxiliary(
         &self,
         _model: &SentenceModel<Self::Head>,

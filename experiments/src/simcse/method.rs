@@ -10,8 +10,8 @@ use crate::embedding::{BatchOrder, Method, SentenceModel};
 use crate::error::RunError;
 use crate::masking::mask_tokens;
 
-/// Key of the pass over masked texts, beside those of the plain ones.
-const MASKED: u64 = 1;
+/// Key of the dropout of the pass over masked texts, beside the masks themselves.
+const DROPOUT: u64 = 1;
 
 /// Parameters beside the encoder: the masked-language-model head, if it is trained.
 #[derive(Module, Debug)]
@@ -94,7 +94,11 @@ impl Method for Simcse {
             .collect();
         let rows: Vec<&[u32]> = masked.iter().map(|text| text.ids.as_slice()).collect();
         let device = masking.device.clone().autodiff();
-        device.seed(masking.streams.seed(stream::DROPOUT, &[step, part, MASKED]));
+        device.seed(
+            masking
+                .streams
+                .seed(stream::MLM_MASK, &[step, part, DROPOUT]),
+        );
         let tokens = TokenBatch::new(&rows, &device)?;
         let (positions, originals): (Vec<i32>, Vec<i32>) = masked
             .iter()

@@ -91,9 +91,9 @@ impl Overrides {
     }
 }
 
-/// The directory of a model: `pocket`, where no folder has that name, is the bundled encoder.
+/// The directory of a model: `pocket` is the bundled encoder, a folder of that name is `./pocket`.
 pub(crate) fn directory(model: &Path) -> Result<PathBuf, CliError> {
-    if model == Path::new("pocket") && !model.exists() {
+    if model == Path::new("pocket") {
         return Ok(datasets::pocket::encoder_dir()?);
     }
     Ok(model.to_owned())
