@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
+use web::WebError;
 
 /// A data set cannot be loaded.
 #[derive(Debug, Error)]
@@ -466,4 +467,29 @@ pub enum FetchError {
         /// The last failure.
         last: Box<FetchError>,
     },
+}
+
+impl From<WebError> for FetchError {
+    fn from(error: WebError) -> Self {
+        match error {
+            WebError::Refused { url, reason } => Self::Refused { url, reason },
+            WebError::TooManyRedirects { url, limit } => Self::TooManyRedirects { url, limit },
+            WebError::Transport { url, reason, .. } => Self::Transport { url, reason },
+            WebError::Truncated {
+                url,
+                expected,
+                found,
+            } => Self::Truncated {
+                url,
+                expected: expected.unwrap_or(found),
+                found,
+            },
+            // The limit of a download is the size in its manifest.
+            WebError::TooLarge { url, limit, found } => Self::WrongSize {
+                url,
+                expected: limit,
+                found,
+            },
+        }
+    }
 }

@@ -19,7 +19,7 @@ use crate::error::DatasetError;
 use crate::hash::StreamingSha256;
 use crate::records::{Cell, Layout, PartFilter, RowTally, for_each_record, split_of};
 use crate::report::{Form, RowsReport, normalised};
-use crate::sts::{StsPart, load_sts_task, sts_names};
+use crate::sts::{StsPart, StsTask, load_sts_task, sts_names};
 use crate::table::{Limits, TextFile, plain_name};
 use crate::transfer::{load_transfer_task, transfer_names};
 
@@ -268,22 +268,54 @@ pub fn load_eval_sets(
     let mut sets = Vec::new();
     for name in sts_names(path)? {
         let task = load_sts_task(path, name, limits)?;
-        for split in task
+        sets.extend(sts_eval_sets(&[task], parts));
+    }
+    sets.extend(transfer_eval_sets(path, parts, limits)?);
+    if sets.is_empty() {
+        let parts: Vec<&str> = parts.iter().map(|part| part.name()).collect();
+        return Err(DatasetError::MissingTask {
+            dir: path.to_owned(),
+            task: format!("any STS or transfer task with the parts {}", parts.join(", ")),
+            looked_for: "sts12.tsv to sts16.tsv, stsb.tsv, sickr.tsv, the SentEval folders, mr.tsv and so on"
+                .to_owned(),
+        });
+    }
+    Ok(sets)
+}
+
+/// One set for each of `parts` that an STS task has, see [`mod@crate::sts`].
+pub fn sts_eval_sets(tasks: &[StsTask], parts: &[StsPart]) -> Vec<EvalSet> {
+    let splits = tasks.iter().flat_map(|task| {
+        let wanted = task
             .splits
             .iter()
-            .filter(|split| parts.contains(&split.part))
-        {
-            sets.push(EvalSet {
-                name: format!("{} {}", task.name.name(), split.part.name()),
-                rows: split
-                    .pairs()
-                    .map(|pair| vec![pair.first.clone(), pair.second.clone()])
-                    .collect(),
-            });
-        }
-    }
-    for name in transfer_names(path) {
-        let task = load_transfer_task(path, name, limits)?;
+            .filter(|split| parts.contains(&split.part));
+        wanted.map(move |split| (task, split))
+    });
+    splits
+        .map(|(task, split)| EvalSet {
+            name: format!("{} {}", task.name.name(), split.part.name()),
+            rows: split
+                .pairs()
+                .map(|pair| vec![pair.first.clone(), pair.second.clone()])
+                .collect(),
+        })
+        .collect()
+}
+
+/// One set for each of `parts` that a transfer task in a folder has, see [`crate::transfer`]; tasks
+/// without splits count as test. No sets if the folder has no such task.
+///
+/// # Errors
+/// [`DatasetError`] of the loader.
+pub fn transfer_eval_sets(
+    dir: &Path,
+    parts: &[StsPart],
+    limits: Limits,
+) -> Result<Vec<EvalSet>, DatasetError> {
+    let mut sets = Vec::new();
+    for name in transfer_names(dir) {
+        let task = load_transfer_task(dir, name, limits)?;
         for (part, rows) in task.parts() {
             let wanted = StsPart::parse(part).unwrap_or(StsPart::Test);
             if !parts.contains(&wanted) {
@@ -301,15 +333,6 @@ pub fn load_eval_sets(
                     .collect(),
             });
         }
-    }
-    if sets.is_empty() {
-        let parts: Vec<&str> = parts.iter().map(|part| part.name()).collect();
-        return Err(DatasetError::MissingTask {
-            dir: path.to_owned(),
-            task: format!("any STS or transfer task with the parts {}", parts.join(", ")),
-            looked_for: "sts12.tsv to sts16.tsv, stsb.tsv, sickr.tsv, the SentEval folders, mr.tsv and so on"
-                .to_owned(),
-        });
     }
     Ok(sets)
 }

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use crate::category::{CategoryDataset, LoadOptions, from_tables};
 use crate::error::DatasetError;
 use crate::fetch::default_cache_dir;
-use crate::hash::{sha256_file, sha256_hex};
+use crate::hash::sha256_hex;
 use crate::table::TextFile;
 
 /// The training file.
@@ -89,9 +90,37 @@ pub fn encoder_hashes() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Name of the folder that the bundled encoder is unpacked into: another encoder has another one.
+static FOLDER: LazyLock<String> = LazyLock::new(|| {
+    let hashes: String = encoder_hashes().into_values().collect();
+    let digest = sha256_hex(hashes.as_bytes());
+    format!("pocket-encoder-{}", digest.get(..16).unwrap_or(&digest))
+});
+
+/// The directory of a model: the name `pocket` stands for the bundled encoder (a folder of that name is
+/// `./pocket`), anything else for itself.
+///
+/// # Errors
+/// Those of [`encoder_dir`].
+///
+/// ```
+/// use std::path::Path;
+/// use datasets::pocket::{encoder_dir, model_dir};
+///
+/// assert_eq!(model_dir(Path::new("pocket"))?, encoder_dir()?);
+/// assert_eq!(model_dir(Path::new("./pocket"))?, Path::new("./pocket"));
+/// # Ok::<(), datasets::DatasetError>(())
+/// ```
+pub fn model_dir(model: &Path) -> Result<PathBuf, DatasetError> {
+    if model.as_os_str() == "pocket" {
+        return encoder_dir();
+    }
+    Ok(model.to_owned())
+}
+
 /// A directory with the files of the bundled encoder. They are written once, below the cache
 /// directory or, where that cannot be written, below the system's folder for temporary files; what is
-/// there already is compared byte for byte (by digest) and replaced if it differs.
+/// there already is compared byte for byte and replaced if it differs.
 ///
 /// # Errors
 /// [`DatasetError::Io`] if neither place can be written.
@@ -102,16 +131,11 @@ pub fn encoder_hashes() -> BTreeMap<String, String> {
 /// # Ok::<(), datasets::DatasetError>(())
 /// ```
 pub fn encoder_dir() -> Result<PathBuf, DatasetError> {
-    let hashes = encoder_hashes();
-    let all: String = hashes.values().map(String::as_str).collect();
-    let digest = sha256_hex(all.as_bytes());
-    let name = format!("pocket-encoder-{}", digest.get(..16).unwrap_or(&digest));
     let below = |base: PathBuf| -> Result<PathBuf, DatasetError> {
-        let dir = base.join(&name);
+        let dir = base.join(FOLDER.as_str());
         for (file, bytes) in ENCODER {
             let path = dir.join(file);
-            let same = sha256_file(&path).is_ok_and(|(found, _)| hashes.get(file) == Some(&found));
-            if !same {
+            if !std::fs::read(&path).is_ok_and(|found| found == bytes) {
                 write_whole(&path, bytes)?;
             }
         }

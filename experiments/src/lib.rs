@@ -3,6 +3,7 @@
 //! * [`star_down`]: fine categories from coarse labels (STAR, DOWN, DNA, prototypes).
 //! * [`simcse`]: contrastive sentence embeddings, unsupervised and supervised.
 //! * [`regression_sts`]: siamese regression with Translated ReLU and Smooth K2, in two stages.
+//! * [`ngcse`]: training on generated sentences; how hard training sets are to fit.
 //! * [`distill`]: a small encoder taught by a large one (the Pocket encoder).
 //! * [`embedding`]: what these two share.
 //! * [`conformance`]: golden files against the public functions of the crates.
@@ -21,8 +22,8 @@ pub mod embedding;
 pub mod error;
 pub mod evaluate;
 mod masking;
+pub mod ngcse;
 pub mod parity;
-mod pocket;
 pub mod regression_sts;
 pub mod report;
 pub mod result;

@@ -125,6 +125,9 @@ pub struct EmbeddingRow {
     pub task: String,
     /// Split that was scored.
     pub split: String,
+    /// Seed of the run; `None`, and left out of the file, where nothing was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// `spearman`, `pearson` or `accuracy`.
     pub metric: String,
     /// How subsets were joined: `all`, `mean` or `wmean`.
@@ -300,7 +303,7 @@ impl ResultFile {
         write_atomic(path, self.to_json()?.as_bytes())
     }
 
-    /// Seeds of the category rows, ascending, each once.
+    /// Seeds of the rows, ascending, each once.
     pub fn seeds(&self) -> Vec<u64> {
         let seeds: BTreeSet<u64> = self.rows.iter().filter_map(Row::seed).collect();
         seeds.into_iter().collect()
@@ -308,11 +311,11 @@ impl ResultFile {
 }
 
 impl Row {
-    /// Seed of a category row.
+    /// Seed of a row, if it has one.
     pub fn seed(&self) -> Option<u64> {
         match self {
             Self::Category(row) => Some(row.seed),
-            Self::Embedding(_) => None,
+            Self::Embedding(row) => row.seed,
         }
     }
 }
@@ -444,6 +447,10 @@ fn read_row(fields: &Fields<'_>) -> Result<Row, ResultError> {
             stage: fields.string("stage")?,
             task: fields.string("task")?,
             split: fields.string("split")?,
+            seed: match fields.map.get("seed") {
+                None | Some(Value::Null) => None,
+                Some(_) => Some(fields.integer("seed")?),
+            },
             metric: fields.string("metric")?,
             aggregation: fields.string("aggregation")?,
             value: fields.number("value")?.unwrap_or(f64::NAN),
@@ -680,9 +687,9 @@ fn finite_map<S: Serializer>(
 /// mean = sum x / n, std = sqrt(sum (x - mean)^2 / (n - 1)).
 ///
 /// Stages keep the order of their first row, and so do the inferences within a stage; metrics come
-/// as `acc`, `ari`, `nmi`, then extra figures by name. A row that repeats stage, inference, split
-/// and seed replaces the earlier one (a resumed run measures again; counting both would understate
-/// the spread). Values that are missing or not finite are left out of mean and `n`.
+/// as `acc`, `ari`, `nmi`, then extra figures by name. A row that repeats stage, inference (or task
+/// and metric), split and seed replaces the earlier one (a resumed run measures again; counting both
+/// would understate the spread). Values that are missing or not finite are left out of mean and `n`.
 ///
 /// ```
 /// use experiments::result::{CategoryRow, Row, summarise};
@@ -708,17 +715,21 @@ pub fn summarise(rows: &[Row]) -> Vec<Summary> {
     // Position of first appearance decides the order; sorting by it keeps the rest stable.
     let mut stages: BTreeMap<&str, usize> = BTreeMap::new();
     let mut inferences: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
-    let mut latest: BTreeMap<(&str, &str, &str, u64), usize> = BTreeMap::new();
+    let mut latest: BTreeMap<([&str; 5], u64), usize> = BTreeMap::new();
     for (i, row) in rows.iter().enumerate() {
         let (stage, inference, split) = row_key(row);
         stages.entry(stage).or_insert(i);
         inferences.entry((stage, inference, split)).or_insert(i);
         if let Some(seed) = row.seed() {
-            latest.insert((stage, inference, split, seed), i);
+            latest.insert((measured(row), seed), i);
         }
     }
     let mut groups: BTreeMap<GroupKey<'_>, Vec<f64>> = BTreeMap::new();
     for (i, row) in rows.iter().enumerate() {
+        let repeated = |seed| latest.get(&(measured(row), seed)) != Some(&i);
+        if row.seed().is_some_and(repeated) {
+            continue;
+        }
         let (stage, inference, split) = row_key(row);
         let order = (
             stages.get(stage).copied().unwrap_or(i),
@@ -743,9 +754,6 @@ pub fn summarise(rows: &[Row]) -> Vec<Summary> {
         };
         match row {
             Row::Category(row) => {
-                if latest.get(&(stage, inference, split, row.seed)) != Some(&i) {
-                    continue;
-                }
                 for (rank, (name, value)) in [("acc", row.acc), ("ari", row.ari), ("nmi", row.nmi)]
                     .into_iter()
                     .enumerate()
@@ -794,6 +802,16 @@ fn row_key(row: &Row) -> (&str, &str, &str) {
         Row::Category(row) => (&row.stage, &row.inference, &row.split),
         Row::Embedding(row) => (&row.stage, &row.task, &row.split),
     }
+}
+
+/// What a row measures, whatever the seed.
+fn measured(row: &Row) -> [&str; 5] {
+    let (stage, inference, split) = row_key(row);
+    let (metric, aggregation) = match row {
+        Row::Category(_) => ("", ""),
+        Row::Embedding(row) => (row.metric.as_str(), row.aggregation.as_str()),
+    };
+    [stage, inference, split, metric, aggregation]
 }
 
 /// Arithmetic mean and sample standard deviation (`None` below two values); NaN for no value.
@@ -924,6 +942,16 @@ mod tests {
                 metric: "spearman".into(),
                 aggregation: "all".into(),
                 value: -0.25,
+                seed: None,
+            }),
+            Row::Embedding(EmbeddingRow {
+                stage: "down".into(),
+                task: "STSB".into(),
+                split: "test".into(),
+                seed: Some(7),
+                metric: "spearman".into(),
+                aggregation: "all".into(),
+                value: 0.5,
             }),
         ];
         if let Some(Row::Category(row)) = file.rows.first_mut() {
@@ -1152,6 +1180,7 @@ mod tests {
                 metric: "spearman".into(),
                 aggregation: aggregation.into(),
                 value,
+                seed: None,
             })
         };
         let rows = [
@@ -1174,6 +1203,50 @@ mod tests {
             want.map(|(a, b, n)| (a.to_owned(), b.to_owned(), n))
                 .to_vec()
         );
+    }
+
+    #[test]
+    fn embedding_rows_have_a_spread_over_seeds_and_repeats_count_once() {
+        let row = |seed, task: &str, metric: &str, value| {
+            Row::Embedding(EmbeddingRow {
+                stage: "simcse".into(),
+                task: task.into(),
+                split: "test".into(),
+                metric: metric.into(),
+                aggregation: "all".into(),
+                value,
+                seed,
+            })
+        };
+        let rows = [
+            row(Some(0), "STSB", "spearman", 0.1),
+            row(Some(0), "STSB", "pearson", 0.7),
+            row(Some(1), "STSB", "spearman", 0.8),
+            row(Some(1), "SICKR", "spearman", 0.6),
+            // Measured again after a stop.
+            row(Some(0), "STSB", "spearman", 0.4),
+            // Without a seed nothing says that it is the same measurement.
+            row(None, "STSB", "pearson", 0.5),
+            row(None, "STSB", "pearson", 0.6),
+        ];
+        let got = summarise(&rows);
+        let keys: Vec<(&str, &str, usize)> = got
+            .iter()
+            .map(|s| (s.inference.as_str(), s.metric.as_str(), s.n))
+            .collect();
+        let want = [
+            ("STSB", "pearson/all", 3),
+            ("STSB", "spearman/all", 2),
+            ("SICKR", "spearman/all", 1),
+        ];
+        assert_eq!(keys, want);
+        assert!((got[0].mean - 0.6).abs() < 1e-12);
+        assert!((got[1].mean - 0.6).abs() < 1e-12);
+        assert!((got[1].std.unwrap() - 0.08_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(got[2].std, None);
+        let mut file = ResultFile::new("simcse", DataInfo::default());
+        file.rows = rows.to_vec();
+        assert_eq!(file.seeds(), [0, 1]);
     }
 
     fn summary(mean: f64, std: Option<f64>, n: usize) -> Summary {

@@ -15,12 +15,13 @@ use serde_json::{Value, json};
 use training::{
     BoxError, Checkpoint, CheckpointFiles, CheckpointStore, EventWriter, Experiment, Interrupted,
     Interruption, MetricsLog, Outcome, Progress, RunDir, RunManifest, RunOptions, RunnerMarks,
-    Services, StepReport, StopFlag, fixed_clock, run_steps,
+    Services, StepReport, StopFlag, fixed_clock, peak_rss_mb, run_steps,
 };
 
+use crate::config::to_toml;
 use crate::error::RunError;
-use crate::report::Curve;
-use crate::result::{Row, StepTime, Timing};
+use crate::report::{Curve, ReportInput, write_report};
+use crate::result::{DataInfo, ResultFile, Row, StepTime, Timing, summarise};
 
 /// File of a checkpoint with the position and the results so far.
 const RUN_FILE: &str = "run.json";
@@ -131,10 +132,30 @@ pub(crate) trait Program {
     -> Result<(), RunError>;
 }
 
+/// What a run is made with, beside its settings.
+pub(crate) struct Opening<'o> {
+    /// Name of the experiment, as in its results.
+    pub(crate) experiment: &'static str,
+    /// Seeds in their order.
+    pub(crate) seeds: &'o [u64],
+    /// Device that was asked for.
+    pub(crate) device: DeviceSpec,
+    /// SHA-256 of every data file, by name.
+    pub(crate) data: &'o BTreeMap<String, String>,
+    /// SHA-256 of the model's files, by name.
+    pub(crate) model: &'o BTreeMap<String, String>,
+    /// Checkpoints kept.
+    pub(crate) checkpoints_kept: usize,
+}
+
 /// An open run directory with everything that writes to it.
 pub(crate) struct Session<'a> {
     pub(crate) dir: RunDir,
     pub(crate) progress: Box<dyn Progress>,
+    manifest: RunManifest,
+    /// Settings, for the results.
+    config: Value,
+    seeds: Vec<u64>,
     stop: &'a StopFlag,
     store: CheckpointStore,
     metrics: MetricsLog,
@@ -150,19 +171,17 @@ pub(crate) struct Session<'a> {
 }
 
 /// The manifest of a run on this machine.
-pub(crate) fn manifest(
-    experiment: &str,
-    seed: u64,
-    device: DeviceSpec,
-    command: &[String],
-) -> RunManifest {
-    let mut manifest = RunManifest::new(experiment, seed);
+fn manifest(opening: &Opening<'_>, command: Vec<String>) -> RunManifest {
+    let seed = opening.seeds.first().copied().unwrap_or(0);
+    let mut manifest = RunManifest::new(opening.experiment, seed);
     manifest.versions = BTreeMap::from([
         ("asterism".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("burn".to_owned(), "0.22.1".to_owned()),
     ]);
-    manifest.device = device.resolve().to_string();
-    manifest.command = command.to_vec();
+    manifest.data = opening.data.clone();
+    manifest.model = opening.model.clone();
+    manifest.device = opening.device.resolve().to_string();
+    manifest.command = command;
     manifest.threads = rayon::current_num_threads();
     manifest
 }
@@ -173,12 +192,11 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// The directory cannot be made or read, or its data or model differ from today's.
-    pub(crate) fn open<C>(
+    pub(crate) fn open<C: Serialize>(
         request: Request<'a, C>,
-        config: &str,
-        manifest: &RunManifest,
-        checkpoints_kept: usize,
+        opening: &Opening<'_>,
     ) -> Result<Self, RunError> {
+        let manifest = manifest(opening, request.command);
         let dir = if request.resume {
             let (dir, old) = RunDir::open(&request.out)?;
             for (what, now, before) in [
@@ -193,7 +211,7 @@ impl<'a> Session<'a> {
             }
             dir
         } else {
-            RunDir::create(&request.out, config, manifest)?
+            RunDir::create(&request.out, &to_toml(&request.config)?, &manifest)?
         };
         let store = CheckpointStore::new(dir.path());
         let (mut state, mut carried, mut resumed) =
@@ -215,12 +233,15 @@ impl<'a> Session<'a> {
             events: EventWriter::open(dir.events_path(), bytes, fixed_clock(0.0))?,
             dir,
             progress: request.progress,
+            manifest,
+            config: serde_json::to_value(&request.config).unwrap_or(Value::Null),
+            seeds: opening.seeds.to_vec(),
             stop: request.stop,
             store,
             state,
             carried,
             resumed,
-            checkpoints_kept,
+            checkpoints_kept: opening.checkpoints_kept,
             offset: 0,
         })
     }
@@ -230,20 +251,16 @@ impl<'a> Session<'a> {
     /// # Errors
     ///
     /// Those of the phases; [`RunError::Interrupted`] after a signal, with everything saved.
-    pub(crate) fn run<P: Program>(
-        &mut self,
-        program: &mut P,
-        seeds: &[u64],
-    ) -> Result<(), RunError> {
+    pub(crate) fn run<P: Program>(&mut self, program: &mut P) -> Result<(), RunError> {
         let phases = program.phases();
         let seed_steps: u64 = phases.iter().sum();
-        while let Some(seed) = seeds.get(self.state.seed) {
+        while let Some(seed) = self.seeds.get(self.state.seed).copied() {
             while self.state.phase < phases.len() {
                 self.offset = seed_steps * self.state.seed as u64
                     + phases[..self.state.phase].iter().sum::<u64>();
                 // Phases without steps never look at the request themselves.
                 self.heed_signals()?;
-                program.phase(self, self.state.phase, *seed)?;
+                program.phase(self, self.state.phase, seed)?;
                 self.state.phase += 1;
                 self.state.local = 0;
                 self.state.partial = PartialTiming::default();
@@ -281,14 +298,54 @@ impl<'a> Session<'a> {
         self.state.seed
     }
 
-    /// Result rows of the phases done so far.
-    pub(crate) fn rows(&self) -> &[Row] {
-        &self.state.rows
+    /// The seed at work; that of the last phase after the end.
+    pub(crate) fn seed(&self) -> u64 {
+        let at = self.state.seed.min(self.seeds.len().saturating_sub(1));
+        self.seeds.get(at).copied().unwrap_or(0)
     }
 
-    /// Timings of the phases done so far.
-    pub(crate) fn timing(&self) -> &[Timing] {
-        &self.state.timing
+    /// Tells the terminal what a person should know of the data.
+    pub(crate) fn say<S: AsRef<str>>(&mut self, lines: &[S]) {
+        for line in lines {
+            self.progress.message(line.as_ref());
+        }
+    }
+
+    /// What the phases done so far have found. The hashes of `data` are those the run was opened with.
+    pub(crate) fn result(&self, data: DataInfo, model: Value, began: Instant) -> ResultFile {
+        let data = DataInfo {
+            sha256: self.manifest.data.clone(),
+            ..data
+        };
+        let mut result = ResultFile::new(self.manifest.experiment.clone(), data);
+        result.device = self.manifest.device.clone();
+        result.threads = self.manifest.threads;
+        result.model = model;
+        result.config = self.config.clone();
+        result.rows = self.state.rows.clone();
+        result.summary = summarise(&result.rows);
+        result.timing = self.state.timing.clone();
+        result.peak_rss_mb = peak_rss_mb().unwrap_or(0.0);
+        result.total_s = began.elapsed().as_secs_f64();
+        result
+    }
+
+    /// Writes `result.json`, then the report of it, which `complete` may add to.
+    ///
+    /// # Errors
+    ///
+    /// Files that cannot be written; those of `complete`.
+    pub(crate) fn publish(
+        &mut self,
+        result: &ResultFile,
+        complete: impl FnOnce(&RunDir, &mut ReportInput) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
+        result.write(&self.dir.path().join("result.json"))?;
+        let mut input = ReportInput::new(result.clone());
+        complete(&self.dir, &mut input)?;
+        write_report(self.dir.path(), &input)?;
+        self.progress.finish();
+        Ok(())
     }
 
     /// Keeps a file in every further checkpoint of this seed, for later phases.
@@ -301,6 +358,11 @@ impl<'a> Session<'a> {
         self.carried
             .get(&format!("{CARRIED}{name}"))
             .map(Vec::as_slice)
+    }
+
+    /// Whether the phase at work continues from a checkpoint that has not been taken yet.
+    pub(crate) fn resumes(&self) -> bool {
+        self.resumed.is_some()
     }
 
     /// Files of the checkpoint that the phase at work continues from, once.

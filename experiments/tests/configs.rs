@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use experiments::config::{resolve, to_toml};
+use experiments::ngcse::NgcseConfig;
 use experiments::regression_sts::RegressionStsConfig;
 use experiments::simcse::SimcseConfig;
 use experiments::star_down::StarDownConfig;
@@ -243,7 +244,54 @@ fn settings_of_published_regression_runs() {
 }
 
 #[test]
+fn settings_of_published_ngcse_runs() {
+    let found = files(&configs().join("ngcse"));
+    // Pooling, rate, epochs, second margin; number of settings, and of values of a sweep.
+    let expected = [
+        ("analysis_nli", ("cls", 3e-5, 3, 5e-2), (7, 0)),
+        ("analysis_wiki", ("cls", 3e-5, 1, 5e-2), (6, 0)),
+        ("final_nli", ("mask", 1e-5, 3, 1e-1), (1, 0)),
+        ("final_wiki", ("mask", 1e-5, 1, 5e-2), (1, 0)),
+        ("pocket", ("", 1e-4, 2, 5e-2), (2, 0)),
+        ("sweep_generated", ("mask", 1e-5, 1, 5e-2), (1, 11)),
+        ("sweep_m1", ("mask", 1e-5, 1, 5e-2), (1, 8)),
+        ("sweep_m2", ("mask", 1e-5, 1, 5e-2), (1, 8)),
+    ];
+    assert!(
+        found.keys().eq(expected.iter().map(|(name, ..)| name)),
+        "{found:?}"
+    );
+    for (name, (pooling, lr, epochs, m2), (settings, values)) in expected {
+        // Rows that the command line names.
+        let rows = ["nli_rows=nli.jsonl", "sts_rows=sts.jsonl"].map(str::to_owned);
+        let config = resolve(&NgcseConfig::default(), Some(&found[name]), &rows).unwrap();
+        config
+            .check()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(
+            (config.pooling.as_str(), config.lr, config.epochs, config.m2),
+            (pooling, lr, epochs, m2),
+            "{name}"
+        );
+        assert_eq!(
+            (config.settings.len(), config.sweep.values.len()),
+            (settings, values),
+            "{name}"
+        );
+        assert_eq!((config.m1, config.beta), (5e-3, 1.0), "{name}");
+        if name != "pocket" {
+            assert_eq!((config.batch_size, config.aigen_batch_size), (256, 48));
+            assert_eq!((config.head_dim, config.head_std), (768, 6e-3));
+            assert!(config.freeze_embeddings && config.selection.every == 125);
+        }
+    }
+    let bundled = resolve(&NgcseConfig::default(), Some(&found["pocket"]), &[]).unwrap();
+    assert_eq!(bundled, NgcseConfig::bundled());
+}
+
+#[test]
 fn bundled_settings_pass() {
+    NgcseConfig::bundled().check().unwrap();
     SimcseConfig::bundled().check().unwrap();
     RegressionStsConfig::bundled().check().unwrap();
 }

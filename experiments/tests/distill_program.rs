@@ -4,9 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use assert_cmd::Command;
 use burn::tensor::Device;
 use encoder::{
     BertConfig, LoadOptions, Pooling, SentenceEncoder, TextTokenizer, WordPieceTraining,
@@ -16,16 +14,14 @@ use experiments::distill::DistillConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::program::{Done, call, check_refusal};
+
+#[path = "support/program.rs"]
+mod program;
+
 /// Messages the corpus is made of.
 const MESSAGES: usize = 300;
 const STEPS: usize = 5;
-
-/// What a program left behind.
-struct Done {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
 
 /// A folder with a teacher, in which the program runs.
 struct Place(TempDir);
@@ -61,18 +57,7 @@ impl Place {
     }
 
     fn program(&self, arguments: &[&str]) -> Done {
-        let output = Command::new(env!("CARGO_BIN_EXE_distill"))
-            .args(arguments)
-            .current_dir(self.0.path())
-            .env_remove("RUST_BACKTRACE")
-            .timeout(Duration::from_secs(300))
-            .output()
-            .unwrap();
-        Done {
-            code: output.status.code().expect("an exit code, not a signal"),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        call(env!("CARGO_BIN_EXE_distill"), self.0.path(), arguments)
     }
 
     /// A tiny run; later settings win.
@@ -270,10 +255,7 @@ fn bad_input_is_named() {
         (vec!["utterance=5"], vec!["did you mean `utterances`"]),
     ] {
         let done = place.run("run", &settings);
-        assert_eq!(done.code, 2, "{settings:?}: {}", done.stderr);
-        for part in parts {
-            assert!(done.stderr.contains(part), "{settings:?}: {}", done.stderr);
-        }
+        check_refusal(&done, &parts);
         assert!(!place.at("run").exists(), "{settings:?}");
     }
 }

@@ -398,6 +398,75 @@ fn a_head_that_the_model_lacks_is_named() {
 }
 
 #[test]
+fn texts_may_be_put_behind_a_prompt_or_into_a_template() {
+    let place = Place::new();
+    let pairs = [
+        ("a cat sat", "a dog sat"),
+        ("mat", "far dog"),
+        ("good", "bad cat"),
+    ];
+    let file = |wrap: &dyn Fn(&str) -> String| -> String {
+        let rows = pairs
+            .iter()
+            .zip([3, 1, 2])
+            .map(|((a, b), score)| format!("{score}\t{}\t{}\n", wrap(a), wrap(b)));
+        format!("score\tsentence1\tsentence2\n{}", rows.collect::<String>())
+    };
+    place.write("plain.tsv", &file(&|text| text.to_owned()));
+    place.write("behind.tsv", &file(&|text| format!("on a mat {text}")));
+    let pearson = |pairs: &str, more: &[&str]| {
+        let (_, rows) = place.rows(&[&["--pairs", pairs], more].concat());
+        let task = pairs.strip_suffix(".tsv").unwrap();
+        value(&rows, task, "test", "pearson", "all")
+    };
+    let model = || -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(place.at("result.json")).unwrap()).unwrap()
+    };
+    let plain = pearson("plain.tsv", &[]);
+    assert!(model()["model"].get("prompt").is_none());
+    // A prompt is a text in front.
+    let prompted = pearson("plain.tsv", &["--prompt", "on a mat "]);
+    assert_eq!(model()["model"]["prompt"], "on a mat ");
+    assert_eq!(prompted, pearson("behind.tsv", &[]));
+    assert_ne!(prompted, plain);
+    assert_eq!(pearson("plain.tsv", &["--prompt", ""]), plain);
+
+    let template = "a \"{s}\" cat [MASK]";
+    let found = pearson("plain.tsv", &["--template", template]);
+    let result = model();
+    assert_eq!(result["model"]["template"], template);
+    assert_eq!(result["model"]["pooling"], "mask");
+    let mut encoder = place.encoder();
+    encoder.set_template(template).unwrap();
+    encoder.pooling = Pooling::Mask;
+    let expected = metrics::pearson(&cosines(&encoder, &pairs), &[3.0, 1.0, 2.0]).unwrap();
+    assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+
+    let model = ["--model", "model", "--pairs", "plain.tsv"];
+    for (more, words) in [
+        (
+            &["--prompt", "query"][..],
+            &["--prompt", "no prompt `query`", "none"][..],
+        ),
+        (
+            &["--template", template, "--pooling", "cls"],
+            &["--template", "--pooling mask", "cls"],
+        ),
+        (
+            &["--template", "no place [MASK]"],
+            &["template", "no place"],
+        ),
+        (&["--pooling", "mask"], &["mask", "template"]),
+        (
+            &["--template", template, "--max-len", "60"],
+            &["--max-len", "at most the 59 tokens", "60"],
+        ),
+    ] {
+        place.refuses(&[&model, more].concat(), words);
+    }
+}
+
+#[test]
 fn bad_scores_name_file_and_line() {
     let place = Place::new();
     for (score, words) in [

@@ -3,9 +3,8 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use encoder::{
-    Embeddings, Precision, Prompt, Prompts, QuantizedValues, Ranges, SentenceEncoder, quantize,
-};
+use encoder::{Embeddings, Precision, Prompt, QuantizedValues, Ranges, SentenceEncoder, quantize};
+use experiments::evaluate::program::which_prompt;
 use serde::Serialize;
 
 use crate::error::CliError;
@@ -126,27 +125,6 @@ fn prompt<'a>(asked: Option<&'a str>, model: &SentenceEncoder) -> Result<Prompt<
     Ok(prompt)
 }
 
-/// A misspelt name must not end up in front of every text, so one plain word is always a name.
-fn which_prompt<'a>(asked: &'a str, prompts: &Prompts) -> Result<Prompt<'a>, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if asked.is_empty() {
-        Ok(Prompt::None)
-    } else if prompts.texts.contains_key(asked) {
-        Ok(Prompt::Named(asked))
-    } else if !asked.chars().all(plain) {
-        Ok(Prompt::Text(asked))
-    } else {
-        let names: Vec<&str> = prompts.texts.keys().map(String::as_str).collect();
-        let known = match names.as_slice() {
-            [] => "none".to_owned(),
-            names => names.join(", "),
-        };
-        Err(format!(
-            "no prompt `{asked}`; this model has: {known}; a text of your own is more than one plain word, such as `{asked}: `"
-        ))
-    }
-}
-
 /// Ranges of the vectors of all texts in a file, read group by group.
 fn calibrate(
     path: &Path,
@@ -206,6 +184,7 @@ fn tabs<T: Display>(vector: &[T]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use encoder::Prompts;
 
     #[test]
     fn numbers_read_back_unchanged() {

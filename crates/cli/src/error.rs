@@ -10,6 +10,8 @@ use experiments::error::RunError;
 use miette::Diagnostic;
 use thiserror::Error;
 
+use crate::datagen::DatagenError;
+
 /// Error of a command.
 #[derive(Debug, Error, Diagnostic)]
 pub(crate) enum CliError {
@@ -115,9 +117,19 @@ pub(crate) enum CliError {
     /// Generating data.
     #[error(transparent)]
     Pocket(#[from] ::datagen::PocketError),
+    /// Generating data with rules or a model.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Datagen(Box<DatagenError>),
     /// Reading a result.
     #[error(transparent)]
     Result(#[from] experiments::result::ResultError),
+}
+
+impl From<DatagenError> for CliError {
+    fn from(error: DatagenError) -> Self {
+        Self::Datagen(Box::new(error))
+    }
 }
 
 impl From<RunError> for CliError {
@@ -157,6 +169,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Run(error) => error.exit_code(),
+            Self::Datagen(error) => error.exit_code(),
             // The request was fine, the work was not.
             Self::Fetch(
                 FetchError::TooManyRedirects { .. }

@@ -1,9 +1,10 @@
 //! `asterism evaluate`: how good are a model's vectors?
 
+use datasets::pocket::model_dir;
 use experiments::evaluate::program::{EvaluateArgs, main_with};
 
 use crate::error::CliError;
-use crate::model::{check_dir, directory};
+use crate::model::check_dir;
 
 /// Score a model on similarity tasks, transfer tasks and your own pairs.
 ///
@@ -17,6 +18,6 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Result<(), CliError> {
-    check_dir(&directory(&args.evaluate.model)?)?;
+    check_dir(&model_dir(&args.evaluate.model)?)?;
     Ok(main_with(&args.evaluate)?)
 }

@@ -4,11 +4,12 @@
 //! asterism encode       texts to vectors
 //! asterism predict      texts to the nearest category of a trained model
 //! asterism evaluate     similarity and transfer tasks, your own pairs
-//! asterism train        star-down, simcse, regression-sts, distill
+//! asterism train        star-down, simcse, regression-sts, ngcse, distill
 //! asterism data         list, fetch and check data sets
 //! asterism model        look into a model directory, write it anew
-//! asterism datagen      generate the Pocket set
+//! asterism datagen      generate the Pocket set, companions of sentences for NGCSE
 //! asterism report       the scores of a run
+//! asterism rfd          how hard training sets are to fit
 //! asterism completions  shell completions
 //! ```
 //!
@@ -34,6 +35,7 @@ mod model;
 mod output;
 mod predict;
 mod report;
+mod rfd;
 mod train;
 
 /// Category discovery and sentence embeddings.
@@ -61,6 +63,7 @@ enum Command {
     #[command(subcommand)]
     Datagen(datagen::Command),
     Report(report::Args),
+    Rfd(rfd::Args),
     Completions(completions::Args),
 }
 
@@ -79,6 +82,7 @@ fn run(command: Command) -> Result<(), CliError> {
         Command::Model(command) => model::run(command),
         Command::Datagen(command) => datagen::run(command),
         Command::Report(args) => report::run(&args),
+        Command::Rfd(args) => rfd::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Command {
     Simcse(Common),
     /// Siamese regression on labelled pairs, then on scored pairs.
     RegressionSts(Common),
+    /// Training on generated sentences, and how hard training sets are to fit (NGCSE).
+    Ngcse(experiments::ngcse::NgcseArgs),
     /// A small encoder taught by a large one, which --model names.
     Distill(Common),
 }
@@ -26,6 +28,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::StarDown(common) => experiments::star_down::main_with(common),
         Command::Simcse(common) => experiments::simcse::main_with(common),
         Command::RegressionSts(common) => experiments::regression_sts::main_with(common),
+        Command::Ngcse(args) => experiments::ngcse::main_with(args),
         Command::Distill(common) => experiments::distill::main_with(common),
     }?)
 }

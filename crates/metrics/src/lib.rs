@@ -14,6 +14,7 @@
 //! | do queries find their documents? | [`relevant_ranks`], [`retrieval_scores`] |
 //! | can a linear classifier read labels off embeddings? | [`LogisticRegression`], [`stratified_folds`], [`label_accuracy`], [`f1_score`] |
 //! | is training data harder to fit than evaluation data? | [`relative_fitting_difficulty`] |
+//! | how alike do the sentences of a pair look, and how are scores spread? | [`match_error_rate`], [`Histogram`] |
 //! | how much do seeds differ? | [`Summary`] |
 //!
 //! # Conventions
@@ -41,7 +42,9 @@ mod classification;
 mod compensated_sum;
 mod contingency;
 mod correlation;
+mod edit_rate;
 mod error;
+mod histogram;
 mod isotropy;
 mod logistic_regression;
 mod neighbour_precision;
@@ -66,7 +69,9 @@ pub use assignment::{Assignment, Cost, max_assignment, min_assignment};
 pub use classification::{f1_score, label_accuracy};
 pub use contingency::Contingency;
 pub use correlation::{average_ranks, pearson, spearman};
+pub use edit_rate::{EditAlignment, match_error_rate};
 pub use error::MetricsError;
+pub use histogram::{Histogram, equal_edges};
 pub use isotropy::{average_cosine, iso_score};
 pub use logistic_regression::{
     Fit, LabelledRows, LogisticRegression, LogisticRegressionConfig, Optimizer, Trainer,

@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
     use crate::distill::teacher::normalise;
-    use crate::embedding::{BatchRules, TextTable};
+    use crate::embedding::{BatchRules, Column, TextTable};
 
     const DIM: usize = 3;
     const WIDTH: usize = 5;
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(BertConfig::tiny(pieces.len()).vocab_size, 6);
         let tokenizer = encoder::TextTokenizer::from_word_pieces(&pieces).unwrap();
         let texts: Vec<String> = (1..5).map(|count| "a ".repeat(count)).collect();
-        let (texts, columns) = TextTable::new(&[&texts], &tokenizer, 8).unwrap();
+        let (texts, columns) = TextTable::new(&[Column::plain(&texts)], &tokenizer, 8).unwrap();
         let rules = BatchRules {
             size: 4,
             epochs: 1,

@@ -9,7 +9,7 @@ use encoder::{Embeddings, Pooling, SentenceEncoder, WordPieceTraining};
 use kernels::DeviceSpec;
 use losses::{EmbeddingDistance, EmbeddingDistillationConfig};
 use serde_json::{Map, Value, json};
-use training::{LinearSchedule, Streams, stream};
+use training::{Streams, stream};
 
 use super::config::DistillConfig;
 use super::corpus::{Corpus, CorpusOptions, Held};
@@ -17,14 +17,13 @@ use super::method::{Distillation, NoHead};
 use super::projection::Projection;
 use super::student;
 use super::teacher::{Origin, teacher_vectors};
-use crate::config::to_toml;
 use crate::embedding::{
-    BatchOrder, BatchRules, Encoding, Evaluation, Outcome, SentenceModel, Start, StartOptions,
-    TextTable, Trainer, finish,
+    BatchOrder, BatchRules, Column, Encoding, Evaluation, Outcome, SentenceModel, Start,
+    StartOptions, TextTable, Trainer, finish,
 };
 use crate::error::RunError;
 use crate::result::ResultFile;
-use crate::session::{Program, Request, Session, Span, manifest};
+use crate::session::{Opening, Program, Request, Session};
 
 /// Key of the training stage in the random streams.
 const KEY: u64 = 1;
@@ -46,34 +45,31 @@ pub fn run(request: Request<'_, DistillConfig>) -> Result<ResultFile, RunError> 
     let spec: DeviceSpec = config.device.parse()?;
     let device = spec.open()?;
     let prepared = Prepared::new(&config, &device)?;
-    let seed = config.seeds.first().copied().unwrap_or(0);
-    let mut manifest = manifest("distill", seed, spec, &request.command);
-    manifest.data = prepared.teacher_scores.hashes.clone();
-    manifest.data.extend(prepared.corpus.hashes());
-    manifest.model = prepared.start.hashes.clone();
-    let text = to_toml(&config)?;
-    let mut session = Session::open(request, &text, &manifest, config.checkpoints_kept)?;
+    let mut data = prepared.teacher_scores.hashes.clone();
+    data.extend(prepared.corpus.hashes());
+    let opening = Opening {
+        experiment: "distill",
+        seeds: &config.seeds,
+        device: spec,
+        data: &data,
+        model: &prepared.start.hashes,
+        checkpoints_kept: config.checkpoints_kept,
+    };
+    let mut session = Session::open(request, &opening)?;
     session
         .dir
         .write("corpus.json", prepared.description(&config)?.as_bytes())?;
-    for line in prepared.notes() {
-        session.progress.message(&line);
-    }
-    let seeds = config.seeds.clone();
+    session.say(&prepared.notes());
     let mut program = DistillRun {
         config,
         prepared,
         vectors: None,
     };
-    session.run(&mut program, &seeds)?;
+    session.run(&mut program)?;
     let outcome = Outcome {
-        experiment: "distill",
         data_name: "corpus".to_owned(),
         train_rows: program.prepared.corpus.texts.len(),
         start: &program.prepared.start,
-        manifest: &manifest,
-        device: spec,
-        config: serde_json::to_value(&program.config).unwrap_or(Value::Null),
         facts: program.facts(&session, &device)?,
     };
     finish(&mut session, outcome, began)
@@ -133,7 +129,8 @@ impl Prepared {
             alphabet: config.student.alphabet,
         }
         .fit(&corpus.texts)?;
-        let (texts, columns) = TextTable::new(&[&corpus.texts], &tokenizer, config.max_len)?;
+        let column = Column::plain(&corpus.texts);
+        let (texts, columns) = TextTable::new(&[column], &tokenizer, config.max_len)?;
         let student = student::random(&config.student, tokenizer, config.max_len, 0, device)?;
         Ok(Self {
             student_scores: scores(&student)?,
@@ -227,20 +224,14 @@ impl DistillRun {
         )
     }
 
-    fn teach(&mut self, session: &mut Session<'_>, seed: u64) -> Result<(), RunError> {
+    fn teach(&mut self, session: &mut Session<'_>) -> Result<(), RunError> {
         self.vectors = Some(self.take_vectors(session)?);
-        let began = Instant::now();
-        session
-            .progress
-            .message(&format!("seed {seed}: teacher: evaluating"));
-        let encoder = &self.prepared.start.encoder;
-        let rows = self.prepared.teacher_scores.rows(
-            "teacher",
-            encoder,
-            &encoder.bert,
-            encoder.pooling,
-        )?;
-        session.conclude("teacher", rows, began)
+        let Prepared {
+            teacher_scores,
+            start,
+            ..
+        } = &self.prepared;
+        teacher_scores.measure(session, "teacher", "evaluating", &start.encoder)
     }
 
     fn learn(&mut self, session: &mut Session<'_>, seed: u64) -> Result<(), RunError> {
@@ -252,7 +243,6 @@ impl DistillRun {
             100.0 * projection.energy
         ));
         let streams = Streams::new(seed);
-        let resumed = session.take_resumed();
         let mut student = student::random(
             &config.student,
             self.prepared.student.tokenizer.clone(),
@@ -260,7 +250,7 @@ impl DistillRun {
             streams.seed(stream::INIT, &[KEY]),
             &self.prepared.device,
         )?;
-        if resumed.is_none() {
+        if !session.resumes() {
             session.progress.message(&format!(
                 "seed {seed}: student: word pieces from the teacher"
             ));
@@ -274,11 +264,7 @@ impl DistillRun {
             )?;
         }
         let order = self.order(&streams)?;
-        let span = Span {
-            steps: order.steps(),
-            per_epoch: order.per_epoch(),
-            checkpoint_every: config.checkpoint_every,
-        };
+        let span = order.span(config.checkpoint_every);
         let distance = EmbeddingDistillationConfig::new().with_distance(EmbeddingDistance::Cosine);
         let mut trainer = Trainer {
             method: Distillation {
@@ -299,11 +285,8 @@ impl DistillRun {
             key: KEY,
             adamw: config.optimizer.adamw(),
             max_norm: config.optimizer.max_norm(),
-            schedule: LinearSchedule {
-                peak: config.lr,
-                warmup_steps: (config.optimizer.warmup * span.steps as f64).floor() as u64,
-                total_steps: span.steps,
-            },
+            frozen: None,
+            schedule: config.optimizer.linear(config.lr, span.steps),
             micro_batch: 0,
             gradient_scale: 1.0,
             select_every: config.selection.every,
@@ -315,30 +298,15 @@ impl DistillRun {
             backbone: student.bert.clone().train(),
             head: NoHead,
         };
-        let state = match resumed {
-            Some(files) => trainer.resume(model, &files)?,
-            None => trainer.start(model)?,
-        };
-        let state = session.train("student", span, &mut trainer, state)?;
+        let trained = trainer.run(session, "student", span, model)?;
         self.vectors = Some(trainer.method.teacher);
-        let began = Instant::now();
-        let (model, chosen) = state.finish();
-        session.progress.message(&match chosen {
-            Some((step, score)) => format!(
-                "seed {seed}: student: step {step} has the best development score, {:.2}; evaluating",
-                100.0 * score
-            ),
-            None => format!("seed {seed}: student: evaluating the last one"),
-        });
-        student.bert = model.backbone.valid();
+        student.bert = trained.model.backbone.valid();
         if config.half {
             // What is measured is what is written.
             student = student.rounded_to_half();
         }
-        let rows =
-            self.prepared
-                .student_scores
-                .rows("student", &student, &student.bert, Pooling::Mean)?;
+        let evaluation = &self.prepared.student_scores;
+        evaluation.measure(session, "student", &trained.note, &student)?;
         if session.seed_index() == 0 {
             let dir = session.dir.path().join("model");
             match config.half {
@@ -346,7 +314,7 @@ impl DistillRun {
                 false => student.save(&dir)?,
             }
         }
-        session.conclude("student", rows, began)
+        Ok(())
     }
 
     /// Facts about the student that was written, and the speed of both.
@@ -419,7 +387,7 @@ impl Program for DistillRun {
         seed: u64,
     ) -> Result<(), RunError> {
         match self.config.stages.get(phase).map(String::as_str) {
-            Some("teacher") => self.teach(session, seed),
+            Some("teacher") => self.teach(session),
             _ => self.learn(session, seed),
         }
     }

@@ -6,22 +6,19 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use datasets::leakage::{sts_eval_sets, transfer_eval_sets};
 use datasets::{
-    EvalSet, LeakIndex, Limits, ScoredPair, StsName, StsPart, StsTask, TextRule, load_eval_sets,
-    load_sts_dir,
+    EvalSet, LeakIndex, Limits, ScoredPair, StsName, StsPart, StsTask, TextRule, load_sts_dir,
 };
-use encoder::{BertModel, LoadOptions, Pooling, SentenceEncoder};
-use kernels::DeviceSpec;
+use encoder::{BertModel, LoadOptions, Pooling, Prompt, SentenceEncoder, Template};
 use serde_json::{Value, json};
-use training::{RunManifest, peak_rss_mb};
 
 use super::bundled;
 use super::dev_set::DevSet;
 use super::settings::bad;
 use crate::error::RunError;
 use crate::evaluate::{Mode, Suite, encode_texts, evaluate};
-use crate::report::{ReportInput, write_report};
-use crate::result::{DataInfo, ResultFile, Row, summarise};
+use crate::result::{DataInfo, ResultFile, Row};
 use crate::session::{Session, curves};
 
 /// Pairs of STS-B with at least this score are positives of the alignment.
@@ -53,18 +50,14 @@ impl Start {
             dropout: (options.dropout >= 0.0).then_some(options.dropout),
             ..LoadOptions::default()
         };
-        let (mut encoder, name, hashes) = if options.model == "pocket" {
-            let encoder = crate::pocket::encoder(&load, device)?;
-            (encoder, "pocket".to_owned(), crate::pocket::hashes())
+        let dir = datasets::pocket::model_dir(Path::new(options.model))?;
+        let mut encoder = SentenceEncoder::load(&dir, &load, device)?;
+        let (name, hashes) = if options.model == "pocket" {
+            ("pocket".to_owned(), datasets::pocket::encoder_hashes())
         } else {
-            let dir = Path::new(options.model);
-            let encoder = SentenceEncoder::load(dir, &load, device)?;
-            let hash = SentenceEncoder::weights_hash(dir)?;
-            let name = dir
-                .file_name()
-                .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            let hash = SentenceEncoder::weights_hash(&dir)?;
             let hashes = BTreeMap::from([("model.safetensors".to_owned(), hash)]);
-            (encoder, name, hashes)
+            (file_name(&dir), hashes)
         };
         let positions = encoder.config.max_position_embeddings;
         if options.max_len > positions {
@@ -84,23 +77,127 @@ impl Start {
         })
     }
 
-    /// Refuses a pooling to train with that the encoder has no weights for, `mask`, whose template the
-    /// texts of a training step do not get, and those that a model directory cannot express.
+    /// How texts become vectors in a training: with the pooling asked for, else the model's own. `mask`
+    /// wraps them in the template asked for, else the model's own, else that of NGCSE; second copies in
+    /// `positive`, else in NGCSE's second template where the first is NGCSE's, else in the same one.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Config`]: a template without `mask`, no room for it behind `max_len` tokens;
+    /// [`encoder::EncoderError`] for one that does not fit the tokenizer.
+    pub(crate) fn form(&self, asked: &Asked<'_>) -> Result<Form, RunError> {
+        let given = [
+            ("template", asked.template),
+            ("template_positive", asked.positive),
+        ];
+        let given = given.iter().find(|(_, text)| !text.is_empty());
+        let pooling = match (asked.pooling, given) {
+            (Some(pooling), _) => pooling,
+            (None, Some(_)) => Pooling::Mask,
+            (None, None) => self.encoder.pooling,
+        };
+        if pooling != Pooling::Mask {
+            return match given {
+                Some((key, _)) => Err(bad(key, "nothing without pooling=mask", pooling)),
+                None => Ok(Form {
+                    pooling,
+                    template: None,
+                    positive: None,
+                }),
+            };
+        }
+        let tokenizer = &self.encoder.tokenizer;
+        let template = match (asked.template, &self.encoder.template) {
+            ("", Some(own)) => own.clone(),
+            ("", None) => Template::new(Template::NGCSE, tokenizer)?,
+            (text, _) => Template::new(text, tokenizer)?,
+        };
+        let positive = match asked.positive {
+            "" if template.text() == Template::NGCSE => {
+                Template::new(Template::NGCSE_POSITIVE, tokenizer)?
+            }
+            "" => template.clone(),
+            text => Template::new(text, tokenizer)?,
+        };
+        let added = template.added().max(positive.added());
+        let positions = self.encoder.config.max_position_embeddings;
+        let room = positions.saturating_sub(added);
+        if asked.max_len > room {
+            let expected = format!(
+                "at most {room}, the {positions} positions less the {added} tokens of the template"
+            );
+            return Err(bad("max_len", &expected, asked.max_len));
+        }
+        Ok(Form {
+            pooling,
+            template: Some(template),
+            positive: Some(positive),
+        })
+    }
+
+    /// The encoder in the form it is trained in.
+    pub(crate) fn shaped(&self, form: &Form) -> SentenceEncoder {
+        let mut encoder = self.encoder.clone();
+        encoder.pooling = form.pooling;
+        encoder.template = form.template.clone();
+        encoder
+    }
+
+    /// What has become of it.
+    pub(crate) fn trained(&self, form: &Form, backbone: &BertModel) -> SentenceEncoder {
+        let mut encoder = self.shaped(form);
+        encoder.bert = backbone.valid();
+        encoder
+    }
+
+    /// Refuses a form to train in that the encoder has no weights for, and those that a model directory
+    /// cannot express.
     ///
     /// # Errors
     ///
     /// [`encoder::EncoderError::MissingHead`]; [`RunError::Config`] for the others.
-    pub(crate) fn check_pooling(&self, pooling: Pooling) -> Result<(), RunError> {
-        if !matches!(pooling, Pooling::Cls | Pooling::ClsMlp | Pooling::Mean) {
+    pub(crate) fn check(&self, form: &Form) -> Result<(), RunError> {
+        if matches!(form.pooling, Pooling::AvgTop2 | Pooling::AvgFirstLast) {
             return Err(bad(
                 "pooling",
-                "cls, cls_mlp or mean, which need no template and which a model directory can express",
-                pooling,
+                "cls, cls_mlp, mean or mask, which a model directory can express",
+                form.pooling,
             ));
         }
-        let mut encoder = self.encoder.clone();
-        encoder.pooling = pooling;
-        Ok(encoder.check_pooling()?)
+        Ok(self.shaped(form).check_pooling()?)
+    }
+}
+
+/// What the settings of a run say about vectors.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked<'c> {
+    pub(crate) pooling: Option<Pooling>,
+    /// Empty: none is asked for.
+    pub(crate) template: &'c str,
+    /// The same for second copies.
+    pub(crate) positive: &'c str,
+    /// Longest text, without its template.
+    pub(crate) max_len: usize,
+}
+
+/// How texts become vectors in a training.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Form {
+    pub(crate) pooling: Pooling,
+    /// What every text is wrapped in, then and later; only `mask` has one.
+    pub(crate) template: Option<Template>,
+    /// What the second copy of a text that is its own positive is wrapped in instead.
+    pub(crate) positive: Option<Template>,
+}
+
+impl Form {
+    /// What results say of it.
+    pub(crate) fn facts(&self) -> Value {
+        let mut facts = json!({"pooling": self.pooling.to_string()});
+        if let Some(template) = &self.template {
+            facts["template"] = json!(template.text());
+        }
+        facts
     }
 }
 
@@ -120,7 +217,8 @@ pub(crate) struct Evaluation {
 
 impl Evaluation {
     /// Reads the tasks of `dir`; an empty `dir` stands for pairs made from the bundled set. Texts are
-    /// cut at `max_len` tokens, 0 at what the model can take.
+    /// cut at `max_len` tokens, 0 at what the model can take. `encoder` tells the form in which the
+    /// development set is looked at.
     ///
     /// # Errors
     ///
@@ -136,8 +234,7 @@ impl Evaluation {
             0 => positions,
             given => given.min(positions),
         };
-        let dev_set =
-            |pairs: &[ScoredPair]| DevSet::new(pairs, POSITIVE_FROM, &encoder.tokenizer, max_len);
+        let dev_set = |pairs: &[ScoredPair]| DevSet::new(pairs, POSITIVE_FROM, encoder, max_len);
         if dir.is_empty() {
             let (dev, test) = bundled::evaluation_pairs()?;
             let texts = |pairs: &[ScoredPair], name: &str| EvalSet {
@@ -174,7 +271,12 @@ impl Evaluation {
             .cloned()
             .collect();
         let held_out = [StsPart::Dev, StsPart::Test];
-        let sets = load_eval_sets(Path::new(dir), &held_out, Limits::default())?;
+        let mut sets = sts_eval_sets(&sts, &held_out);
+        sets.extend(transfer_eval_sets(
+            Path::new(dir),
+            &held_out,
+            Limits::default(),
+        )?);
         let hashes = sts
             .iter()
             .flat_map(|task| &task.reports)
@@ -198,26 +300,39 @@ impl Evaluation {
         &self.suite.sts
     }
 
-    /// Scores of an encoder on all test sets.
-    pub(crate) fn rows(
+    /// Scores an encoder on all test sets and books the results of the phase; the terminal gets `note`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the encoder; a log that cannot be written.
+    pub(crate) fn measure(
         &self,
+        session: &mut Session<'_>,
         stage: &str,
+        note: &str,
         encoder: &SentenceEncoder,
-        backbone: &BertModel,
-        pooling: Pooling,
-    ) -> Result<Vec<Row>, RunError> {
+    ) -> Result<(), RunError> {
+        let began = Instant::now();
+        let seed = session.seed();
+        session
+            .progress
+            .message(&format!("seed {seed}: {stage}: {note}"));
         let mut encoder = encoder.clone();
-        encoder.bert = backbone.valid();
-        encoder.pooling = pooling;
+        encoder.bert = encoder.bert.valid();
         encoder.max_len = self.max_len;
         let found = evaluate(
             &self.suite,
             Mode::Test,
             &Mode::Test.transfer(),
-            |texts| encode_texts(&encoder, texts, self.batch_size, |_, _| {}),
+            |texts| encode_texts(&encoder, texts, self.batch_size, Prompt::Default, |_, _| {}),
             &|_| {},
         )?;
-        Ok(found.rows(stage).into_iter().map(Row::Embedding).collect())
+        let mut rows = found.rows(stage);
+        for row in &mut rows {
+            row.seed = Some(seed);
+        }
+        let rows = rows.into_iter().map(Row::Embedding).collect();
+        session.conclude(stage, rows, began)
     }
 }
 
@@ -227,15 +342,11 @@ pub(crate) fn file_name(path: &Path) -> String {
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// What a result file says about the run beside its rows.
+/// What a result file says about a run, beside what the session knows.
 pub(crate) struct Outcome<'r> {
-    pub(crate) experiment: &'r str,
     pub(crate) data_name: String,
     pub(crate) train_rows: usize,
     pub(crate) start: &'r Start,
-    pub(crate) manifest: &'r RunManifest,
-    pub(crate) device: DeviceSpec,
-    pub(crate) config: Value,
     /// Further facts about the model's use, such as the pooling.
     pub(crate) facts: Value,
 }
@@ -246,36 +357,24 @@ pub(crate) fn finish(
     outcome: Outcome<'_>,
     began: Instant,
 ) -> Result<ResultFile, RunError> {
-    let mut result = ResultFile::new(
-        outcome.experiment,
-        DataInfo {
-            name: outcome.data_name,
-            train_rows: outcome.train_rows,
-            sha256: outcome.manifest.data.clone(),
-            ..DataInfo::default()
-        },
-    );
-    result.device = outcome.device.resolve().to_string();
-    result.threads = rayon::current_num_threads();
-    result.model = json!({
+    let mut model = json!({
         "name": outcome.start.name, "source": outcome.start.source, "sha256": outcome.start.hashes,
     });
-    if let (Value::Object(model), Value::Object(facts)) = (&mut result.model, outcome.facts) {
+    if let (Value::Object(model), Value::Object(facts)) = (&mut model, outcome.facts) {
         model.extend(facts);
     }
-    result.config = outcome.config;
-    result.rows = session.rows().to_vec();
-    result.summary = summarise(&result.rows);
-    result.timing = session.timing().to_vec();
-    result.peak_rss_mb = peak_rss_mb().unwrap_or(0.0);
-    result.total_s = began.elapsed().as_secs_f64();
-    result.write(&session.dir.path().join("result.json"))?;
-    let mut input = ReportInput::new(result.clone());
-    input.curves = curves(&session.dir.metrics_path(), |name| {
-        name.starts_with("loss") || name.starts_with("dev_")
+    let data = DataInfo {
+        name: outcome.data_name,
+        train_rows: outcome.train_rows,
+        ..DataInfo::default()
+    };
+    let result = session.result(data, model, began);
+    session.publish(&result, |dir, report| {
+        report.curves = curves(&dir.metrics_path(), |name| {
+            name.starts_with("loss") || name.starts_with("dev_")
+        })?;
+        Ok(())
     })?;
-    write_report(session.dir.path(), &input)?;
-    session.progress.finish();
     Ok(result)
 }
 
@@ -284,29 +383,114 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn start() -> Start {
+        let options = StartOptions {
+            model: "pocket",
+            dropout: -1.0,
+            allow_non_finite: false,
+            gradient_checkpointing: false,
+            max_len: 8,
+        };
+        Start::load(&options, &Device::flex()).unwrap()
+    }
+
+    fn with(pooling: Pooling) -> Asked<'static> {
+        Asked {
+            pooling: Some(pooling),
+            max_len: 8,
+            ..Asked::default()
+        }
+    }
+
     #[test]
     fn poolings_that_cannot_be_trained_or_saved() {
-        let mut none = Start::load(
-            &StartOptions {
-                model: "pocket",
-                dropout: -1.0,
-                allow_non_finite: false,
-                gradient_checkpointing: false,
-                max_len: 8,
-            },
-            &Device::flex(),
-        )
-        .unwrap();
+        let mut none = start();
         none.encoder.bert.pooler = None;
-        none.check_pooling(Pooling::Mean).unwrap();
-        none.check_pooling(Pooling::Cls).unwrap();
+        let check = |pooling| none.check(&none.form(&with(pooling)).unwrap());
+        for pooling in [Pooling::Mean, Pooling::Cls, Pooling::Mask] {
+            check(pooling).unwrap();
+        }
         for (pooling, word) in [
             (Pooling::ClsMlp, "pooler"),
-            (Pooling::Mask, "template"),
             (Pooling::AvgTop2, "model directory"),
             (Pooling::AvgFirstLast, "model directory"),
         ] {
-            let error = none.check_pooling(pooling).unwrap_err();
+            let error = check(pooling).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn templates_are_those_given_or_the_models_or_ngcses() {
+        let mut start = start();
+        let texts = |start: &Start, asked: &Asked<'_>| -> Vec<String> {
+            let form = start.form(asked).unwrap();
+            assert_eq!(form.pooling, Pooling::Mask);
+            [form.template, form.positive]
+                .map(|template| template.unwrap().text().to_owned())
+                .to_vec()
+        };
+        let mask = with(Pooling::Mask);
+        assert_eq!(
+            texts(&start, &mask),
+            [Template::NGCSE, Template::NGCSE_POSITIVE]
+        );
+        // A template asks for the pooling as well.
+        let given = Asked {
+            pooling: None,
+            template: "{s} is [MASK]",
+            ..mask
+        };
+        assert_eq!(texts(&start, &given), ["{s} is [MASK]"; 2]);
+        let both = Asked {
+            positive: "{s} means [MASK]",
+            ..given
+        };
+        assert_eq!(texts(&start, &both), ["{s} is [MASK]", "{s} means [MASK]"]);
+        start.encoder.set_template("so {s} [MASK]").unwrap();
+        assert_eq!(texts(&start, &mask), ["so {s} [MASK]"; 2]);
+        // Another pooling leaves a model's template out.
+        let mean = start.form(&with(Pooling::Mean)).unwrap();
+        assert_eq!((&mean.template, &mean.positive), (&None, &None));
+        assert_eq!(start.shaped(&mean).template, None);
+    }
+
+    #[test]
+    fn templates_that_fit_nothing_are_refused() {
+        let start = start();
+        let positions = start.encoder.config.max_position_embeddings;
+        for (asked, word) in [
+            (
+                Asked {
+                    template: "{s} [MASK]",
+                    ..with(Pooling::Mean)
+                },
+                "template: expected nothing",
+            ),
+            (
+                Asked {
+                    positive: "{s} [MASK]",
+                    ..with(Pooling::Cls)
+                },
+                "template_positive",
+            ),
+            (
+                Asked {
+                    template: "no place [MASK]",
+                    ..with(Pooling::Mask)
+                },
+                "no place",
+            ),
+            (
+                Asked {
+                    max_len: positions,
+                    ..with(Pooling::Mask)
+                },
+                "max_len",
+            ),
+        ] {
+            let error = start.form(&asked).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
             assert_eq!(error.exit_code(), 2);
         }

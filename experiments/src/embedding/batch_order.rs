@@ -6,6 +6,7 @@ use training::{Streams, shuffle, stream};
 
 use super::text_table::TextTable;
 use crate::error::RunError;
+use crate::session::Span;
 
 /// How rows are put into batches.
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +53,11 @@ impl BatchOrder {
             let per_epoch = batches.len() as u64;
             return Ok(Self { batches, per_epoch });
         }
-        let lengths: Vec<usize> = (0..rows)
-            .map(|row| columns.iter().map(|column| texts.tokens(column[row])).sum())
-            .collect();
+        let lengths: Option<Vec<usize>> = (rules.bucket_batches > 1).then(|| {
+            (0..rows)
+                .map(|row| columns.iter().map(|column| texts.tokens(column[row])).sum())
+                .collect()
+        });
         let mut all: Vec<Vec<usize>> = Vec::new();
         let mut per_epoch = 0;
         for epoch in 0..rules.epochs {
@@ -66,7 +69,8 @@ impl BatchOrder {
                 bucket_window: rules.bucket_batches,
             };
             let order = shuffle(rows, &mut rng);
-            let plan = batches(&order, rules.no_duplicates, Some(&lengths), drawn, &options)?;
+            let lengths = lengths.as_deref();
+            let plan = batches(&order, rules.no_duplicates, lengths, drawn, &options)?;
             per_epoch = per_epoch.max(plan.batches.len() as u64);
             all.extend(plan.batches);
             if rules.max_steps > 0 && all.len() as u64 >= rules.max_steps {
@@ -92,9 +96,13 @@ impl BatchOrder {
         self.batches.len() as u64
     }
 
-    /// Steps of an epoch.
-    pub(crate) fn per_epoch(&self) -> u64 {
-        self.per_epoch.max(1)
+    /// The stage that goes through all batches.
+    pub(crate) fn span(&self, checkpoint_every: u64) -> Span {
+        Span {
+            steps: self.steps(),
+            per_epoch: self.per_epoch.max(1),
+            checkpoint_every,
+        }
     }
 }
 
@@ -103,6 +111,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use encoder::TextTokenizer;
 
+    use super::super::text_table::Column;
     use super::*;
 
     const RULES: BatchRules<'_> = BatchRules {
@@ -121,7 +130,7 @@ mod tests {
         let pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"];
         let tokenizer = TextTokenizer::from_word_pieces(&pieces).unwrap();
         let texts: Vec<String> = (1..=10).map(|count| "a ".repeat(count)).collect();
-        let (texts, columns) = TextTable::new(&[&texts], &tokenizer, 16).unwrap();
+        let (texts, columns) = TextTable::new(&[Column::plain(&texts)], &tokenizer, 16).unwrap();
         BatchOrder::new(rules, &columns, &texts, &Streams::new(seed)).unwrap()
     }
 
@@ -139,7 +148,12 @@ mod tests {
     #[test]
     fn every_epoch_has_every_row_once() {
         let order = order(&RULES, 0);
-        assert_eq!((order.steps(), order.per_epoch()), (6, 3));
+        let span = Span {
+            steps: 6,
+            per_epoch: 3,
+            checkpoint_every: 5,
+        };
+        assert_eq!((order.steps(), order.span(5)), (6, span));
         let all: Vec<usize> = (0..10).collect();
         let (first, second) = (rows(&order, 0..3), rows(&order, 3..6));
         assert_ne!(first, second);

@@ -1,10 +1,10 @@
 //! The development set that chooses the checkpoint: scored pairs, each distinct text encoded once.
 
 use datasets::ScoredPair;
-use encoder::{BertModel, Embeddings, Pooling, TextTokenizer, encode_ids};
+use encoder::{BertModel, Embeddings, Pooling, SentenceEncoder, Template, encode_ids};
 use metrics::{alignment, spearman, uniformity};
 
-use super::text_table::TextTable;
+use super::text_table::{Column, TextTable};
 use crate::error::RunError;
 
 /// Scored pairs of texts.
@@ -30,16 +30,23 @@ pub(crate) struct DevScore {
 }
 
 impl DevSet {
-    /// Tokenises the pairs.
+    /// Tokenises the pairs as the encoder does, template included; texts are cut at `max_len` tokens.
     pub(crate) fn new(
         pairs: &[ScoredPair],
         positive_from: f64,
-        tokenizer: &TextTokenizer,
+        encoder: &SentenceEncoder,
         max_len: usize,
     ) -> Result<Self, RunError> {
         let first: Vec<String> = pairs.iter().map(|pair| pair.first.clone()).collect();
         let second: Vec<String> = pairs.iter().map(|pair| pair.second.clone()).collect();
-        let (texts, mut columns) = TextTable::new(&[&first, &second], tokenizer, max_len)?;
+        let [left, right] = [&first, &second].map(|texts| Column {
+            texts,
+            template: encoder.template.as_ref(),
+        });
+        let added = encoder.template.as_ref().map_or(0, Template::added);
+        let room = encoder.config.max_position_embeddings.saturating_sub(added);
+        let (texts, mut columns) =
+            TextTable::new(&[left, right], &encoder.tokenizer, max_len.min(room))?;
         let second = columns.pop().unwrap_or_default();
         let first = columns.pop().unwrap_or_default();
         let gold = pairs.iter().map(|pair| pair.score).collect();
@@ -118,7 +125,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use burn::tensor::Device;
-    use encoder::{BertConfig, SentenceEncoder};
+    use encoder::{BertConfig, TextTokenizer};
 
     use super::*;
 
@@ -142,7 +149,7 @@ mod tests {
             second: second.to_owned(),
             score: gold(score),
         });
-        let dev = DevSet::new(&pairs, positive_from, &encoder.tokenizer, 8).unwrap();
+        let dev = DevSet::new(&pairs, positive_from, encoder, 8).unwrap();
         dev.score(&encoder.bert, Pooling::Mean, 2).unwrap()
     }
 

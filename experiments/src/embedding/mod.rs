@@ -9,12 +9,13 @@ mod base;
 mod batch_order;
 pub(crate) mod bundled;
 mod dev_set;
+pub(crate) mod freeze;
 pub(crate) mod settings;
 mod text_table;
 mod trainer;
 
-pub(crate) use base::{Evaluation, Outcome, Start, StartOptions, file_name, finish};
+pub(crate) use base::{Asked, Evaluation, Form, Outcome, Start, StartOptions, file_name, finish};
 pub(crate) use batch_order::{BatchOrder, BatchRules};
 pub use settings::{OptimizerConfig, SelectionConfig};
-pub(crate) use text_table::TextTable;
+pub(crate) use text_table::{Column, TextTable};
 pub(crate) use trainer::{Encoding, Method, SentenceModel, Trainer, encode_table};

@@ -1,7 +1,8 @@
 //! Settings that the sentence-embedding experiments have in common.
 
+use encoder::Pooling;
 use serde::{Deserialize, Serialize};
-use training::{AdamWConfig, DecayOrder};
+use training::{AdamWConfig, DecayOrder, LinearSchedule};
 
 use crate::error::RunError;
 
@@ -27,6 +28,15 @@ impl OptimizerConfig {
             weight_decay: self.weight_decay,
             decay_order: DecayOrder::BeforeStep,
             ..AdamWConfig::default()
+        }
+    }
+
+    /// The learning rate over `steps` steps: a share of them warms up to `lr`, the last one would be 0.
+    pub(crate) fn linear(&self, lr: f64, steps: u64) -> LinearSchedule {
+        LinearSchedule {
+            peak: lr,
+            warmup_steps: (self.warmup * steps as f64).floor() as u64,
+            total_steps: steps,
         }
     }
 
@@ -62,6 +72,14 @@ impl SelectionConfig {
     pub(crate) fn check(&self) -> Result<(), RunError> {
         positive("selection.batch_size", self.batch_size as u64)
     }
+}
+
+/// The pooling a setting asks for; none if it is empty.
+pub(crate) fn pooling(name: &str) -> Result<Option<Pooling>, RunError> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(name.parse()?))
 }
 
 /// The error of a setting that is out of range.
@@ -148,6 +166,20 @@ mod tests {
             ..OPTIMIZER
         };
         assert_eq!(off.max_norm(), None);
+    }
+
+    #[test]
+    fn the_schedule_warms_up_for_its_share_of_the_steps() {
+        let schedule = OPTIMIZER.linear(2.0, 25);
+        assert_eq!((schedule.warmup_steps, schedule.total_steps), (2, 25));
+        assert_eq!((schedule.lr(2), schedule.lr(25)), (2.0, 0.0));
+    }
+
+    #[test]
+    fn no_name_asks_for_no_pooling() {
+        assert_eq!(pooling("").unwrap(), None);
+        assert_eq!(pooling("mask").unwrap(), Some(Pooling::Mask));
+        assert!(pooling("max").is_err());
     }
 
     #[test]

@@ -8,14 +8,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use encoder::{BertModel, Embeddings, Pooling, SentenceEncoder, TokenBatch, encode_ids};
 use serde::{Deserialize, Serialize};
 use training::{
-    AdamW, AdamWConfig, CheckpointFiles, LinearSchedule, NonFinite, Streams, cached_backward, clip,
-    from_safetensors, load_module, save_module, stream, to_safetensors,
+    AdamW, AdamWConfig, CheckpointFiles, LinearSchedule, NonFinite, PathPredicate, Streams,
+    cached_backward, clip, from_safetensors, load_module, save_module, stream, to_safetensors,
 };
 
 use super::dev_set::{DevScore, DevSet};
+use super::freeze::freeze;
 use super::text_table::TextTable;
 use crate::error::RunError;
-use crate::session::{Stage, Stepped, check_losses, file_of};
+use crate::session::{Session, Span, Stage, Stepped, check_losses, file_of};
 
 /// Everything with a gradient: the encoder and what a method has beside it.
 #[derive(Module, Debug)]
@@ -58,6 +59,15 @@ pub(crate) trait Method {
     ) -> Result<Option<(&'static str, Tensor<1>)>, RunError> {
         Ok(None)
     }
+
+    /// Further figures for the log at every look at the development set, after `done` steps, by name.
+    fn look(
+        &self,
+        _model: &SentenceModel<Self::Head>,
+        _done: u64,
+    ) -> Result<BTreeMap<String, f64>, RunError> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// How a step gets its vectors.
@@ -84,6 +94,8 @@ pub(crate) struct Trainer<'a, M: Method> {
     /// Key of this stage in the random streams.
     pub(crate) key: u64,
     pub(crate) adamw: AdamWConfig,
+    /// Parameters of the model (`backbone...`, `head...`) that do not learn.
+    pub(crate) frozen: Option<PathPredicate>,
     pub(crate) max_norm: Option<f64>,
     pub(crate) schedule: LinearSchedule,
     /// Texts embedded at a time; 0: all of a batch.
@@ -115,21 +127,79 @@ pub(crate) struct TrainerState<H: Module + ModuleDisplay> {
     kept: Option<SentenceModel<H>>,
 }
 
+/// What has become of a model.
+pub(crate) struct Trained<H: Module + ModuleDisplay> {
+    /// The model to carry on with.
+    pub(crate) model: SentenceModel<H>,
+    /// Steps and development score it was chosen by, if it was.
+    pub(crate) chosen: Option<(u64, f64)>,
+    /// How it was chosen, in words; its evaluation follows.
+    pub(crate) note: String,
+}
+
 impl<H: Module + ModuleDisplay> TrainerState<H> {
     /// The model to carry on with, and the steps and score it was chosen by; the last one if no
     /// development score was ever better than the one to beat.
-    pub(crate) fn finish(self) -> (SentenceModel<H>, Option<(u64, f64)>) {
+    fn finish(self) -> (SentenceModel<H>, Option<(u64, f64)>) {
         let chosen = self.best.step.zip(self.best.score);
         (self.kept.unwrap_or(self.model), chosen)
     }
 }
 
 impl<M: Method> Trainer<'_, M> {
-    /// A fresh state.
-    pub(crate) fn start(
-        &self,
+    /// Trains a model, from the checkpoint that the phase continues from if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the steps and the checkpoints; [`RunError::Interrupted`] after a signal.
+    pub(crate) fn run(
+        &mut self,
+        session: &mut Session<'_>,
+        stage: &str,
+        span: Span,
         model: SentenceModel<M::Head>,
-    ) -> Result<TrainerState<M::Head>, RunError> {
+    ) -> Result<Trained<M::Head>, RunError> {
+        // What stays if the score to beat is never beaten.
+        let before = (self.score_to_beat.is_some() && self.select_every > 0).then(|| model.clone());
+        let state = match session.take_resumed() {
+            Some(files) => self.resume(model, &files)?,
+            None => self.start(model)?,
+        };
+        let (trained, chosen) = session.train(stage, span, self, state)?.finish();
+        let model = match (chosen, before) {
+            (None, Some(before)) => before,
+            _ => trained,
+        };
+        let note = self.note(chosen);
+        Ok(Trained {
+            model,
+            chosen,
+            note,
+        })
+    }
+
+    /// How a model was chosen.
+    fn note(&self, chosen: Option<(u64, f64)>) -> String {
+        match (chosen, self.score_to_beat) {
+            (Some((step, score)), _) => format!(
+                "step {step} has the best development score, {:.2}; evaluating",
+                100.0 * score
+            ),
+            _ if self.select_every == 0 => "evaluating the last encoder".to_owned(),
+            (None, Some(score)) => format!(
+                "never above the {:.2} of the stage before, whose encoder stays; evaluating",
+                100.0 * score
+            ),
+            (None, None) => "no development score; evaluating the last encoder".to_owned(),
+        }
+    }
+
+    /// A fresh state.
+    fn start(&self, model: SentenceModel<M::Head>) -> Result<TrainerState<M::Head>, RunError> {
+        let model = match &self.frozen {
+            Some(frozen) => freeze(model, frozen),
+            None => model,
+        };
         Ok(TrainerState {
             model,
             optimizer: AdamW::new(self.adamw.clone())?,
@@ -142,7 +212,7 @@ impl<M: Method> Trainer<'_, M> {
     }
 
     /// A state continued from a checkpoint; `model` gives the structure.
-    pub(crate) fn resume(
+    fn resume(
         &self,
         model: SentenceModel<M::Head>,
         files: &CheckpointFiles,
@@ -274,6 +344,7 @@ impl<M: Method> Trainer<'_, M> {
         let backbone = state.model.backbone.valid();
         let score = dev.score(&backbone, self.dev_pooling, self.eval_batch)?;
         values.extend(named(&score));
+        values.extend(self.method.look(&state.model, done)?);
         if let Some(spearman) = score.spearman
             && state.best.score.is_none_or(|best| spearman > best)
         {
@@ -386,7 +457,10 @@ mod tests {
     use datasets::ScoredPair;
     use encoder::bert::Linear;
     use encoder::{BertConfig, TextTokenizer};
+    use training::named_tensors;
 
+    use super::super::freeze::below_top;
+    use super::super::text_table::Column;
     use super::*;
 
     #[derive(Module, Debug)]
@@ -428,7 +502,8 @@ mod tests {
 
     fn texts(encoder: &SentenceEncoder) -> TextTable {
         let texts = ["a b", "c", "b b a"].map(str::to_owned);
-        TextTable::new(&[&texts], &encoder.tokenizer, 8).unwrap().0
+        let column = Column::plain(&texts);
+        TextTable::new(&[column], &encoder.tokenizer, 8).unwrap().0
     }
 
     fn dev(encoder: &SentenceEncoder) -> DevSet {
@@ -438,7 +513,7 @@ mod tests {
             second: second.to_owned(),
             score,
         });
-        DevSet::new(&pairs, 4.0, &encoder.tokenizer, 8).unwrap()
+        DevSet::new(&pairs, 4.0, encoder, 8).unwrap()
     }
 
     fn trainer<'a>(texts: &'a TextTable, dev: &'a DevSet, peak: f64) -> Trainer<'a, Shrink> {
@@ -453,6 +528,7 @@ mod tests {
             streams: Streams::new(0),
             key: 1,
             adamw: AdamWConfig::default(),
+            frozen: None,
             max_norm: None,
             schedule: LinearSchedule {
                 peak,
@@ -547,6 +623,54 @@ mod tests {
                 trainer.save(&resumed).unwrap(),
             );
             assert!(one == two, "cut after {cut}");
+        }
+    }
+
+    #[test]
+    fn frozen_parameters_stay_and_count_for_nothing() {
+        let encoder = encoder();
+        let (texts, dev) = (texts(&encoder), dev(&encoder));
+        let first = save_module(&model(&encoder)).unwrap();
+        let tensors = |bytes: &[u8]| from_safetensors(bytes, NonFinite::Refuse).unwrap();
+        let layers = encoder.config.num_hidden_layers;
+        assert_eq!(layers, 2);
+        for top in [1, 2] {
+            let frozen = below_top(layers, top);
+            let mut trainer = trainer(&texts, &dev, 1e-2);
+            trainer.frozen = Some(frozen.clone());
+            let mut found = Vec::new();
+            for micro_batch in [0, 1] {
+                trainer.micro_batch = micro_batch;
+                let state = trainer.start(model(&encoder)).unwrap();
+                let (state, mut values) = steps(&mut trainer, state, 0..1);
+                // A checkpoint keeps them frozen.
+                let files = trainer.save(&state).unwrap();
+                let state = trainer.resume(model(&encoder), &files).unwrap();
+                let (state, rest) = steps(&mut trainer, state, 1..6);
+                values.extend(rest);
+                assert!(values[0]["loss"] > values[5]["loss"]);
+                let after = named_tensors(&state.model).unwrap();
+                for (name, before) in tensors(&first) {
+                    // Mean pooling has no use for the pooler.
+                    let still = frozen.matches(&name) || name.contains("pooler");
+                    assert_eq!(before == after[&name], still, "{name}");
+                }
+                let moments = tensors(&trainer.save(&state).unwrap()[OPTIMIZER]);
+                assert!(moments.keys().all(|name| !frozen.matches(&name[2..])));
+                found.push(values[0]["grad_norm"]);
+            }
+            assert!((found[0] / found[1] - 1.0).abs() < 1e-4, "{found:?}");
+            // The norm is that of the others alone.
+            let mut norm = |frozen| {
+                trainer.frozen = frozen;
+                let state = trainer.start(model(&encoder)).unwrap();
+                steps(&mut trainer, state, 0..1).1[0]["grad_norm"]
+            };
+            let all = norm(None);
+            let others = PathPredicate::new("others", move |path| !frozen.matches(path));
+            let of_frozen = norm(Some(others));
+            assert!(of_frozen > 0.0);
+            assert!((found[0].hypot(of_frozen) / all - 1.0).abs() < 1e-4);
         }
     }
 

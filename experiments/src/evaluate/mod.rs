@@ -236,6 +236,7 @@ impl Evaluation {
             metric: metric.to_owned(),
             aggregation: Aggregation::All.name().to_owned(),
             value,
+            ..EmbeddingRow::default()
         };
         let mut rows = Vec::new();
         for result in &self.sts {

@@ -11,7 +11,7 @@ use datasets::{
     DatasetError, LabelQuantize, Limits, RowsReport, ScoredOptions, StsName, TransferName,
     load_pairs, load_scored, load_sts_dir, load_sts_task, load_transfer_dir, load_transfer_task,
 };
-use encoder::{LoadOptions, Pooling, SentenceEncoder};
+use encoder::{LoadOptions, Pooling, Prompt, Prompts, SentenceEncoder, Template};
 use kernels::DeviceSpec;
 use metrics::TaskAverage;
 use serde_json::json;
@@ -50,9 +50,17 @@ pub struct EvaluateArgs {
     /// dev (development parts only), test, or fasttest (test with quick classifiers).
     #[arg(long, value_name = "MODE", default_value_t = Mode::Test)]
     pub mode: Mode,
-    /// cls, cls_mlp, mean, avg_top2 or avg_first_last (default: the model's).
+    /// cls, cls_mlp, mean, avg_top2, avg_first_last, or mask with a template (default: the model's).
     #[arg(long, value_name = "NAME")]
     pub pooling: Option<Pooling>,
+    /// Sentence around every text: `{s}` stands for the text, the mask token comes last, written
+    /// `[MASK]`; the pooling becomes mask.
+    #[arg(long, value_name = "TEXT")]
+    pub template: Option<String>,
+    /// Put in front of every text: a prompt of the model by name, or any text that is more than one
+    /// plain word; empty for none (default: the model's default prompt).
+    #[arg(long, value_name = "NAME|TEXT")]
+    pub prompt: Option<String>,
     /// Longest text in tokens, special tokens included; longer ones are cut (default: as long as the
     /// model can take).
     #[arg(long, value_name = "N", value_parser = at_least::<3>)]
@@ -84,12 +92,13 @@ fn at_least<const N: usize>(text: &str) -> Result<usize, String> {
 /// [`RunError::Config`] for options that do not fit together, what loading and [`evaluate`] report.
 pub fn main_with(args: &EvaluateArgs) -> Result<(), RunError> {
     let began = Instant::now();
-    let model_dir = crate::pocket::model_dir(&args.model)?;
+    let model_dir = datasets::pocket::model_dir(&args.model)?;
     if let Some(path) = &args.json {
         check_folder(path)?;
     }
     let (suite, reports) = load_data(args)?;
     let encoder = load_model(args, &model_dir)?;
+    let prompt = asked_prompt(args.prompt.as_deref(), &encoder)?;
     let name = name_of(&args.model);
     let mut settings = args.mode.transfer();
     settings.classifier.reset_patience = args.reset_patience;
@@ -99,7 +108,7 @@ pub fn main_with(args: &EvaluateArgs) -> Result<(), RunError> {
         args.mode,
         &settings,
         |texts| {
-            encode_texts(&encoder, texts, args.batch_size, |done, all| {
+            encode_texts(&encoder, texts, args.batch_size, prompt, |done, all| {
                 line.show("encode", done, all)
             })
         },
@@ -118,7 +127,7 @@ pub fn main_with(args: &EvaluateArgs) -> Result<(), RunError> {
         evaluation.encode_s
     ))?;
     if let Some(path) = &args.json {
-        let mut result = result_file(args, &encoder, &name, &evaluation, &reports);
+        let mut result = result_file(args, &encoder, prompt, &name, &evaluation, &reports)?;
         result.total_s = began.elapsed().as_secs_f64();
         result.write(path)?;
     }
@@ -145,21 +154,100 @@ fn load_model(args: &EvaluateArgs, dir: &Path) -> Result<SentenceEncoder, RunErr
                 .to_owned(),
         });
     }
+    let pooling = mask_for_template(args.pooling, args.template.as_deref())
+        .map_err(|problem| RunError::Config(format!("--template: {problem}")))?;
     let options = LoadOptions {
-        pooling: args.pooling,
+        pooling,
         // The loader takes what fits, so this is all positions that the model has.
         max_len: Some(args.max_len.unwrap_or(usize::MAX)),
         ..LoadOptions::default()
     };
-    let encoder = SentenceEncoder::load(dir, &options, &args.device.open()?)?;
+    let mut encoder = SentenceEncoder::load(dir, &options, &args.device.open()?)?;
+    if let Some(template) = &args.template {
+        encoder.set_template(template)?;
+    }
+    encoder.check_pooling()?;
+    let added = encoder.template.as_ref().map_or(0, Template::added);
+    let positions = encoder.config.max_position_embeddings;
+    let room = encoder.max_len.min(positions.saturating_sub(added));
     match args.max_len {
-        Some(asked) if asked > encoder.max_len => Err(RunError::Config(format!(
-            "--max-len: expected at most the {} tokens that {} can take, found {asked}",
-            encoder.max_len,
+        Some(asked) if asked > room => Err(RunError::Config(format!(
+            "--max-len: expected at most the {room} tokens that {} can take, found {asked}",
             dir.display()
         ))),
         _ => Ok(encoder),
     }
+}
+
+/// The pooling that a pooling and a template ask for together: a template needs `mask`.
+///
+/// # Errors
+///
+/// What is wrong with another pooling, for the option `--template`.
+pub fn mask_for_template(
+    pooling: Option<Pooling>,
+    template: Option<&str>,
+) -> Result<Option<Pooling>, String> {
+    match (template, pooling) {
+        (None, pooling) => Ok(pooling),
+        (Some(_), None | Some(Pooling::Mask)) => Ok(Some(Pooling::Mask)),
+        (Some(_), Some(other)) => Err(format!("goes with --pooling mask, found --pooling {other}")),
+    }
+}
+
+/// The prompt asked for, if the model can use it.
+fn asked_prompt<'a>(
+    asked: Option<&'a str>,
+    encoder: &SentenceEncoder,
+) -> Result<Prompt<'a>, RunError> {
+    let Some(asked) = asked else {
+        return Ok(Prompt::Default);
+    };
+    let refuse = |problem: String| RunError::Config(format!("--prompt: {problem}"));
+    let prompt = which_prompt(asked, &encoder.prompts).map_err(refuse)?;
+    // Without texts, this says whether the model takes a prompt at all.
+    encoder
+        .token_ids::<&str>(&[], prompt)
+        .map_err(|error| refuse(error.to_string()))?;
+    Ok(prompt)
+}
+
+/// The prompt that a word or text on the command line stands for. A misspelt name must not end up in
+/// front of every text, so one plain word is always a name.
+///
+/// # Errors
+///
+/// There is no prompt of that name, in words for the option `--prompt`.
+///
+/// ```
+/// use encoder::{Prompt, Prompts};
+/// use experiments::evaluate::program::which_prompt;
+///
+/// let none = Prompts::default();
+/// assert_eq!(which_prompt("query: ", &none), Ok(Prompt::Text("query: ")));
+/// assert_eq!(which_prompt("", &none), Ok(Prompt::None));
+/// assert!(which_prompt("query", &none).is_err());
+/// ```
+pub fn which_prompt<'a>(asked: &'a str, prompts: &Prompts) -> Result<Prompt<'a>, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if asked.is_empty() {
+        return Ok(Prompt::None);
+    }
+    if prompts.texts.contains_key(asked) {
+        return Ok(Prompt::Named(asked));
+    }
+    if !asked.chars().all(plain) {
+        return Ok(Prompt::Text(asked));
+    }
+    let names: Vec<&str> = prompts.texts.keys().map(String::as_str).collect();
+    let known = match names.as_slice() {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    };
+    Err(format!(
+        "no prompt `{asked}`; this model has: {known}; a text of your own is more than one plain \
+         word, such as `{asked}: `"
+    ))
 }
 
 fn load_data(args: &EvaluateArgs) -> Result<(Suite, Vec<RowsReport>), RunError> {
@@ -321,10 +409,11 @@ fn unknown_task(task: &str, plain: &str) -> RunError {
 fn result_file(
     args: &EvaluateArgs,
     encoder: &SentenceEncoder,
+    prompt: Prompt<'_>,
     name: &str,
     evaluation: &Evaluation,
     reports: &[RowsReport],
-) -> ResultFile {
+) -> Result<ResultFile, RunError> {
     let sha256: BTreeMap<String, String> = reports
         .iter()
         .map(|report| {
@@ -349,6 +438,13 @@ fn result_file(
         "normalize": encoder.normalize,
         "max_len": encoder.max_len,
     });
+    if let Some(template) = &encoder.template {
+        result.model["template"] = json!(template.text());
+    }
+    let prompt = encoder.prompts.text(prompt)?;
+    if !prompt.is_empty() {
+        result.model["prompt"] = json!(prompt);
+    }
     result.config = json!({
         "mode": args.mode.to_string(),
         "tasks": args.tasks,
@@ -370,7 +466,7 @@ fn result_file(
         result.timing.push(timing(&stage, transfer.seconds));
     }
     result.peak_rss_mb = training::peak_rss_mb().unwrap_or(f64::NAN);
-    result
+    Ok(result)
 }
 
 /// Last part of a path without its endings; the path itself where it has none.

@@ -1,7 +1,7 @@
 //! Semantic textual similarity: cosine against human scores.
 
 use datasets::{ScoredPair, StsName, StsPart, StsTask};
-use encoder::{Embeddings, SentenceEncoder};
+use encoder::{Embeddings, Prompt, SentenceEncoder};
 use metrics::{StsScores, StsSubset, sts_scores};
 
 use super::text_pool::{TextPool, cosines, encode_texts};
@@ -143,7 +143,8 @@ pub fn evaluate_sts(
         .iter()
         .filter_map(|task| StsPairs::of_task(task, part, &mut pool))
         .collect();
-    let vectors = pool.embed(|texts| encode_texts(encoder, texts, batch_size, |_, _| {}))?;
+    let vectors =
+        pool.embed(|texts| encode_texts(encoder, texts, batch_size, Prompt::Default, |_, _| {}))?;
     pairs.iter().map(|pairs| pairs.score(&vectors)).collect()
 }
 

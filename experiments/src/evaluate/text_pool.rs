@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use encoder::{Embeddings, SentenceEncoder};
+use encoder::{Embeddings, Prompt, SentenceEncoder};
 use metrics::MetricsError;
 
 use crate::error::RunError;
@@ -76,7 +76,7 @@ impl<'a> TextPool<'a> {
 /// Batches that are encoded between two calls of the progress function.
 const BATCHES_BETWEEN: usize = 16;
 
-/// Vectors of texts in their order, long texts first, so that a batch holds texts of similar length.
+/// Vectors of texts in their order, behind `prompt` and in the model's template; long texts first, so that a batch holds texts of similar length.
 ///
 /// `progress` is told texts done and texts in all.
 ///
@@ -86,6 +86,7 @@ pub fn encode_texts(
     encoder: &SentenceEncoder,
     texts: &[&str],
     batch_size: usize,
+    prompt: Prompt<'_>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Embeddings, RunError> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
@@ -97,7 +98,7 @@ pub fn encode_texts(
     let mut done = 0;
     for part in order.chunks(batch_size.max(1).saturating_mul(BATCHES_BETWEEN)) {
         let own: Vec<&str> = part.iter().map(|&at| texts[at]).collect();
-        let encoded = encoder.encode(&own, batch_size.max(1))?;
+        let encoded = encoder.encode_with(&own, batch_size.max(1), prompt)?;
         if vectors.dim == 0 {
             vectors.dim = encoded.dim;
             vectors.values = vec![0.0; texts.len() * encoded.dim];

@@ -3,13 +3,12 @@
 
 use std::str::FromStr;
 
-use encoder::Pooling;
 use losses::LeftClamp;
 use serde::{Deserialize, Serialize};
 use training::{LinearSchedule, Plan};
 
-use crate::embedding::settings::{above_zero, at_least_zero, bad, positive};
-use crate::embedding::{OptimizerConfig, SelectionConfig};
+use crate::embedding::settings::{above_zero, at_least_zero, bad, pooling, positive};
+use crate::embedding::{Asked, OptimizerConfig, SelectionConfig};
 use crate::error::RunError;
 
 /// All settings of the experiment.
@@ -33,7 +32,8 @@ pub struct RegressionStsConfig {
     pub stages: Vec<String>,
     /// Longest text in tokens.
     pub max_len: usize,
-    /// Pooling: `mean`, `cls`, `cls_mlp`, or empty for what the model says.
+    /// Pooling: `mean`, `cls`, `cls_mlp`, `mask` (in the model's template, else that of NGCSE), or empty
+    /// for what the model says.
     pub pooling: String,
     /// Dropout of the encoder; below 0 keeps the model's own rate.
     pub dropout: f64,
@@ -220,12 +220,13 @@ impl RegressionStsConfig {
         config
     }
 
-    /// The pooling asked for, if any.
-    pub(crate) fn pooling(&self) -> Result<Option<Pooling>, RunError> {
-        if self.pooling.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(self.pooling.parse()?))
+    /// What the settings say about vectors.
+    pub(crate) fn asked(&self) -> Result<Asked<'_>, RunError> {
+        Ok(Asked {
+            pooling: pooling(&self.pooling)?,
+            max_len: self.max_len,
+            ..Asked::default()
+        })
     }
 
     /// Where negative predictions are clamped, with the smallest label of the data.
@@ -262,11 +263,7 @@ impl RegressionStsConfig {
                 self.optimizer.warmup,
             )?);
         }
-        Ok(LinearSchedule {
-            peak: stage.lr,
-            warmup_steps: (self.optimizer.warmup * steps as f64).floor() as u64,
-            total_steps: steps,
-        })
+        Ok(self.optimizer.linear(stage.lr, steps))
     }
 
     /// Refuses values that no run can have.
@@ -277,7 +274,7 @@ impl RegressionStsConfig {
     pub fn check(&self) -> Result<(), RunError> {
         self.optimizer.check()?;
         self.selection.check()?;
-        self.pooling()?;
+        self.asked()?;
         self.left_clamp(0.0)?;
         for (key, value, known) in [
             (

@@ -8,12 +8,12 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use datasets::leakage::LeakBy;
 use datasets::{
-    LabelQuantize, NliOptions, ScoredOptions, ScoredPair, StsName, StsPart, load_nli, load_scored,
+    LabelQuantize, NliOptions, RowsReport, ScoredOptions, ScoredPair, StsName, StsPart, load_nli,
+    load_scored,
 };
-use encoder::Pooling;
 use kernels::DeviceSpec;
 use losses::{SiameseHead, SiameseHeadConfig};
-use serde_json::{Value, json};
+use serde_json::json;
 use training::{
     AdamWConfig, NonFinite, PathPredicate, Streams, from_safetensors, load_module, save_module,
     stream,
@@ -21,14 +21,13 @@ use training::{
 
 use super::config::{Objective, RegressionStsConfig, StageConfig};
 use super::method::{Loss, Regression, RegressionHead};
-use crate::config::to_toml;
 use crate::embedding::{
-    BatchOrder, BatchRules, Encoding, Evaluation, Outcome, SentenceModel, Start, StartOptions,
-    TextTable, Trainer, bundled, encode_table, file_name, finish,
+    BatchOrder, BatchRules, Column, Encoding, Evaluation, Form, Outcome, SentenceModel, Start,
+    StartOptions, TextTable, Trainer, bundled, encode_table, file_name, finish,
 };
 use crate::error::RunError;
 use crate::result::ResultFile;
-use crate::session::{Program, Request, Session, Span, manifest};
+use crate::session::{Opening, Program, Request, Session};
 
 /// Stage 1's model, for stage 2 of the same seed.
 const NLI_MODEL: &str = "nli.safetensors";
@@ -51,34 +50,29 @@ pub fn run(request: Request<'_, RegressionStsConfig>) -> Result<ResultFile, RunE
     let mut program = RegressionRun { config, prepared };
     program.check()?;
     let (config, prepared) = (&program.config, &program.prepared);
-    let seed = config.seeds.first().copied().unwrap_or(0);
-    let mut manifest = manifest("regression_sts", seed, spec, &request.command);
-    manifest.data = prepared.hashes.clone();
-    manifest.model = prepared.start.hashes.clone();
-    let text = to_toml(config)?;
-    let mut session = Session::open(request, &text, &manifest, config.checkpoints_kept)?;
-    for line in &prepared.notes {
-        session.progress.message(line);
-    }
-    let seeds = config.seeds.clone();
-    session.run(&mut program, &seeds)?;
-    let train_rows = [&program.prepared.nli, &program.prepared.scored]
-        .into_iter()
-        .flatten()
-        .map(|rows| rows.labels.len())
-        .sum();
-    let outcome = Outcome {
+    let opening = Opening {
         experiment: "regression_sts",
-        data_name: program.prepared.name.clone(),
-        train_rows,
-        start: &program.prepared.start,
-        manifest: &manifest,
+        seeds: &config.seeds,
         device: spec,
-        config: serde_json::to_value(&program.config).unwrap_or(Value::Null),
-        facts: json!({
-            "pooling": program.pooling()?.to_string(),
-            "max_len": program.config.max_len,
-        }),
+        data: &prepared.hashes,
+        model: &prepared.start.hashes,
+        checkpoints_kept: config.checkpoints_kept,
+    };
+    let mut session = Session::open(request, &opening)?;
+    session.say(&prepared.notes);
+    session.run(&mut program)?;
+    let prepared = &program.prepared;
+    let mut facts = prepared.form.facts();
+    facts["max_len"] = json!(program.config.max_len);
+    let outcome = Outcome {
+        data_name: prepared.name.clone(),
+        train_rows: [&prepared.nli, &prepared.scored]
+            .into_iter()
+            .flatten()
+            .map(|rows| rows.labels.len())
+            .sum(),
+        start: &prepared.start,
+        facts,
     };
     finish(&mut session, outcome, began)
 }
@@ -93,6 +87,8 @@ struct Rows {
 /// Everything that is the same for all seeds.
 struct Prepared {
     start: Start,
+    /// How texts become vectors in training.
+    form: Form,
     device: Device,
     nli: Option<Rows>,
     scored: Option<Rows>,
@@ -123,9 +119,10 @@ impl Prepared {
             },
             device,
         )?;
+        let form = start.form(&config.asked()?)?;
         let evaluation = Evaluation::new(
             &config.sts,
-            &start.encoder,
+            &start.shaped(&form),
             config.max_len,
             config.selection.batch_size,
         )?;
@@ -133,6 +130,7 @@ impl Prepared {
             hashes: evaluation.hashes.clone(),
             name: String::new(),
             start,
+            form,
             device: device.clone(),
             nli: None,
             scored: None,
@@ -151,6 +149,15 @@ impl Prepared {
         Ok(prepared)
     }
 
+    /// Keeps what was seen of files and their hashes.
+    fn note(&mut self, reports: &[RowsReport]) {
+        for report in reports {
+            self.notes.push(report.to_string());
+            let name = file_name(&report.path);
+            self.hashes.insert(name, report.sha256.clone());
+        }
+    }
+
     fn read_nli(&mut self, config: &RegressionStsConfig) -> Result<Vec<ScoredPair>, RunError> {
         if config.data == "pocket" {
             self.name = "pocket".to_owned();
@@ -158,11 +165,7 @@ impl Prepared {
         }
         let files = paths(&config.data);
         let rows = load_nli(&files, &NliOptions::default())?;
-        for report in &rows.reports {
-            self.notes.push(report.to_string());
-            let name = file_name(&report.path);
-            self.hashes.insert(name, report.sha256.clone());
-        }
+        self.note(&rows.reports);
         self.name = files
             .first()
             .map_or_else(String::new, |path| file_name(path));
@@ -206,11 +209,7 @@ impl Prepared {
                 ..ScoredOptions::default()
             };
             let rows = load_scored(&paths(&config.scored), &options)?;
-            for report in &rows.reports {
-                self.notes.push(report.to_string());
-                let name = file_name(&report.path);
-                self.hashes.insert(name, report.sha256.clone());
-            }
+            self.note(&rows.reports);
             rows.pairs
         })
     }
@@ -244,11 +243,12 @@ impl Prepared {
         let first: Vec<String> = pairs.iter().map(|pair| pair.first.clone()).collect();
         let second: Vec<String> = pairs.iter().map(|pair| pair.second.clone()).collect();
         let labels = pairs.iter().map(|pair| pair.score).collect();
-        let (texts, columns) = TextTable::new(
-            &[&first, &second],
-            &self.start.encoder.tokenizer,
-            config.max_len,
-        )?;
+        let both = [&first, &second].map(|texts| Column {
+            texts,
+            template: self.form.template.as_ref(),
+        });
+        let (texts, columns) =
+            TextTable::new(&both, &self.start.encoder.tokenizer, config.max_len)?;
         let columns: [Vec<usize>; 2] = columns
             .try_into()
             .map_err(|_| RunError::Data("two columns expected".to_owned()))?;
@@ -311,13 +311,6 @@ struct Stage<'r> {
 }
 
 impl RegressionRun {
-    fn pooling(&self) -> Result<Pooling, RunError> {
-        Ok(self
-            .config
-            .pooling()?
-            .unwrap_or(self.prepared.start.encoder.pooling))
-    }
-
     fn stage(&self, name: &str) -> Result<Stage<'_>, RunError> {
         let missing = || RunError::Data(format!("stage {name} has no data"));
         Ok(match name {
@@ -340,7 +333,7 @@ impl RegressionRun {
     fn check(&self) -> Result<(), RunError> {
         let streams = Streams::new(0);
         for name in self.config.stages.iter().filter(|name| *name != "start") {
-            self.prepared.start.check_pooling(self.pooling()?)?;
+            self.prepared.start.check(&self.prepared.form)?;
             let stage = self.stage(name)?;
             self.order(&stage, &streams)?;
             self.new_head(&stage, &streams)?;
@@ -467,31 +460,14 @@ impl RegressionRun {
         })
     }
 
-    fn measure_start(&self, session: &mut Session<'_>, seed: u64) -> Result<(), RunError> {
-        let began = Instant::now();
-        let encoder = &self.prepared.start.encoder;
-        session
-            .progress
-            .message(&format!("seed {seed}: start: evaluating"));
-        let rows =
-            self.prepared
-                .evaluation
-                .rows("start", encoder, &encoder.bert, encoder.pooling)?;
-        session.conclude("start", rows, began)
-    }
-
     fn train(&self, session: &mut Session<'_>, name: &str, seed: u64) -> Result<(), RunError> {
         let stage = self.stage(name)?;
         let streams = Streams::new(seed);
         let order = self.order(&stage, &streams)?;
-        let span = Span {
-            steps: order.steps(),
-            per_epoch: order.per_epoch(),
-            checkpoint_every: self.config.checkpoint_every,
-        };
+        let span = order.span(self.config.checkpoint_every);
         let rows = stage.rows.labels.len();
         let schedule = self.config.schedule(stage.settings, rows, span.steps)?;
-        let pooling = self.pooling()?;
+        let pooling = self.prepared.form.pooling;
         let model = self.model(session, &stage, &streams)?;
         let settings = stage.settings;
         let batch_size = self.config.selection.batch_size;
@@ -544,6 +520,7 @@ impl RegressionRun {
             streams,
             key: stage.key,
             adamw: self.adamw(settings),
+            frozen: None,
             max_norm: self.config.optimizer.max_norm(),
             schedule,
             micro_batch: self.config.micro_batch,
@@ -553,48 +530,24 @@ impl RegressionRun {
             score_to_beat,
             seed,
         };
-        let state = match session.take_resumed() {
-            Some(files) => trainer.resume(model.clone(), &files)?,
-            None => trainer.start(model.clone())?,
-        };
-        let state = session.train(stage.name, span, &mut trainer, state)?;
-        let began = Instant::now();
-        let (trained, chosen) = state.finish();
-        // With a score to beat that was never beaten, what was there before is still the best.
-        let kept = if chosen.is_none() && score_to_beat.is_some() && select_every > 0 {
-            model
-        } else {
-            trained
-        };
-        session.progress.message(&match (chosen, score_to_beat) {
-            (Some((step, score)), _) => format!(
-                "seed {seed}: {name}: step {step} has the best development score, {:.2}; evaluating",
-                100.0 * score
-            ),
-            (None, Some(score)) if select_every > 0 => format!(
-                "seed {seed}: {name}: never above the {:.2} of stage 1, whose encoder stays; evaluating",
-                100.0 * score
-            ),
-            (None, _) if select_every > 0 => {
-                format!("seed {seed}: {name}: no development score; evaluating the last encoder")
-            }
-            _ => format!("seed {seed}: {name}: evaluating the last encoder"),
-        });
-        let encoder = &self.prepared.start.encoder;
-        let rows = self
-            .prepared
-            .evaluation
-            .rows(stage.name, encoder, &kept.backbone, pooling)?;
-        session.conclude(stage.name, rows, began)?;
+        let trained = trainer.run(session, stage.name, span, model)?;
+        let (kept, chosen) = (trained.model, trained.chosen);
+        let Prepared {
+            start,
+            form,
+            evaluation,
+            ..
+        } = &self.prepared;
+        let encoder = start.trained(form, &kept.backbone);
+        evaluation.measure(session, stage.name, &trained.note, &encoder)?;
         if stage.name == "nli" {
             session.carry(NLI_MODEL, save_module(&kept)?);
             let score = match chosen {
                 Some((_, score)) => Some(score),
                 // The score that a frozen encoder has had all along is what stage 2 has to beat.
                 None if settings.frozen && self.config.selection.every > 0 => {
-                    let dev = &self.prepared.evaluation.dev;
-                    dev.score(&kept.backbone.valid(), pooling, batch_size)?
-                        .spearman
+                    let dev = &evaluation.dev;
+                    dev.score(&encoder.bert, pooling, batch_size)?.spearman
                 }
                 None => None,
             };
@@ -606,10 +559,7 @@ impl RegressionRun {
         }
         let last = self.config.stages.last().is_some_and(|last| last == name);
         if session.seed_index() == 0 && last {
-            let mut model = encoder.clone();
-            model.bert = kept.backbone.valid();
-            model.pooling = pooling;
-            model.save(&session.dir.path().join("model"))?;
+            encoder.save(&session.dir.path().join("model"))?;
         }
         Ok(())
     }
@@ -635,7 +585,12 @@ impl Program for RegressionRun {
     ) -> Result<(), RunError> {
         match self.config.stages.get(phase).map(String::as_str) {
             Some(name @ ("nli" | "sts")) => self.train(session, name, seed),
-            _ => self.measure_start(session, seed),
+            _ => {
+                let Prepared {
+                    evaluation, start, ..
+                } = &self.prepared;
+                evaluation.measure(session, "start", "evaluating", &start.encoder)
+            }
         }
     }
 }

@@ -58,6 +58,22 @@ pub(super) fn render(input: &ReportInput) -> Result<(String, Vec<(String, Svg)>)
         plots.push(("alignment-uniformity".to_owned(), drawing));
     }
 
+    let mut rfd = Value::from(());
+    if let Some(report) = &input.rfd {
+        let mut draw = |name: &str, drawing: Svg| {
+            let markup = Value::from_safe_string(drawing.inline());
+            plots.push((name.to_owned(), drawing));
+            markup
+        };
+        let picture = draw("rfd", report.picture().render());
+        let [alignment, uniformity] = report.traces();
+        let traces = [
+            draw("rfd-alignment", alignment.render()),
+            draw("rfd-uniformity", uniformity.render()),
+        ];
+        rfd = context! { picture, traces, table => report.view() };
+    }
+
     let mut palette_rules = String::new();
     let mut map = Value::from(());
     if let Some((scatter, title)) = scatter(input) {
@@ -99,6 +115,7 @@ pub(super) fn render(input: &ReportInput) -> Result<(String, Vec<(String, Svg)>)
         published => published(result),
         scores,
         losses => inline,
+        rfd,
         map,
         confusion,
         groups => category_groups(input, &order),

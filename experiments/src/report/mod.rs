@@ -5,6 +5,7 @@
 
 mod html;
 mod published;
+mod rfd;
 pub mod svg;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use crate::result::{ResultError, ResultFile, Row, Summary, summarise, write_atom
 pub use published::{
     Counterpart, ENCODER, Published, PublishedData, ROWS, SOURCES, Scores, counterpart,
 };
+pub use rfd::{PublishedRun, RUNS, RfdReport};
 
 /// Tasks whose average is customary as "STS avg".
 const STS_TASKS: [&str; 7] = ["STS12", "STS13", "STS14", "STS15", "STS16", "STSB", "SICKR"];
@@ -42,6 +44,8 @@ pub struct ReportInput {
     pub fine_names: Option<Vec<String>>,
     /// The categories found.
     pub categories: Vec<CategorySummary>,
+    /// Relative fitting difficulty of the settings.
+    pub rfd: Option<RfdReport>,
 }
 
 impl ReportInput {
@@ -54,6 +58,7 @@ impl ReportInput {
             coarse_names: Vec::new(),
             fine_names: None,
             categories: Vec::new(),
+            rfd: None,
         }
     }
 }
@@ -591,7 +596,14 @@ fn number_of(metric: &str) -> fn(f64) -> String {
 /// Whether a metric is a plain number and no fraction.
 fn is_plain(metric: &str) -> bool {
     let name = metric.split('/').next().unwrap_or(metric);
-    ["alignment", "uniformity", "average_cosine", "iso_score"].contains(&name)
+    [
+        "alignment",
+        "uniformity",
+        "average_cosine",
+        "iso_score",
+        "rfd",
+    ]
+    .contains(&name)
 }
 
 fn published_value(value: Option<f64>) -> String {
@@ -767,6 +779,19 @@ mod tests {
                         .collect(),
                 })
                 .collect(),
+            rfd: Some(RfdReport {
+                traces: vec![crate::ngcse::Trace {
+                    setting: EVIL.into(),
+                    seed: 0,
+                    looks: vec![crate::ngcse::Look {
+                        step: 5,
+                        probed: None,
+                        dev_spearman: Some(0.5),
+                    }],
+                }],
+                start_step: 1,
+                comparable: true,
+            }),
         }
     }
 
@@ -970,6 +995,7 @@ star   centroid_mapped  80.00 ± 0.00  -             -             3
                 metric: "spearman".into(),
                 aggregation: "all".into(),
                 value: 0.7 + 0.01 * i as f64,
+                ..EmbeddingRow::default()
             }));
         }
         let table = text_table(&result);
@@ -993,6 +1019,7 @@ star   centroid_mapped  80.00 ± 0.00  -             -             3
                 metric: metric.into(),
                 aggregation: "all".into(),
                 value,
+                ..EmbeddingRow::default()
             }));
         };
         for (i, task) in STS_TASKS.into_iter().enumerate() {

@@ -6,8 +6,12 @@
 //! ("Color Universal Design", 2008; blue lightened, yellow and black replaced, so that all of them
 //! show on a light and on a dark ground), more take hues a golden angle apart with alternating lightness.
 
+mod points;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+pub use points::{LabelledPoint, PointChart, PointGroup};
 
 /// Colours, in order of use, for up to eight categories.
 const FEW: [&str; 8] = [

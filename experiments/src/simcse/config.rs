@@ -1,11 +1,10 @@
 //! Settings of a SimCSE run. Defaults are those of the released code for unsupervised BERT-base.
 
-use encoder::Pooling;
 use losses::InfoNceConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::embedding::settings::{above_zero, at_least_zero, bad, positive};
-use crate::embedding::{OptimizerConfig, SelectionConfig};
+use crate::embedding::settings::{above_zero, at_least_zero, bad, pooling, positive};
+use crate::embedding::{Asked, OptimizerConfig, SelectionConfig};
 use crate::error::RunError;
 
 /// All settings of the experiment.
@@ -40,8 +39,15 @@ pub struct SimcseConfig {
     pub epochs: u64,
     /// Steps at most; 0: no limit. The schedule is planned for what is really run.
     pub max_steps: u64,
-    /// Pooling in training: `cls_mlp` (SimCSE's `cls`), `cls`, `mean`, or empty for what the model says.
+    /// Pooling in training: `cls_mlp` (SimCSE's `cls`), `cls`, `mean`, `mask`, or empty for what the
+    /// model says.
     pub pooling: String,
+    /// With `mask`: the sentence around every text, `{s}` for the text, the mask token at the end.
+    /// Empty: the model's own, else that of NGCSE.
+    pub template: String,
+    /// The same for positives of files without hard negatives. Empty: NGCSE's second one where
+    /// `template` is NGCSE's, else the same.
+    pub template_positive: String,
     /// Start the MLP of `cls_mlp` anew instead of using the checkpoint's pooler.
     pub new_mlp: bool,
     /// Leave the MLP out once trained, so that the pooling is `cls`.
@@ -104,6 +110,8 @@ impl Default for SimcseConfig {
             epochs: 1,
             max_steps: 0,
             pooling: "cls_mlp".into(),
+            template: String::new(),
+            template_positive: String::new(),
             new_mlp: true,
             mlp_only_train: true,
             dropout: -1.0,
@@ -161,12 +169,14 @@ impl SimcseConfig {
             .with_include_anchors(self.include_anchors)
     }
 
-    /// The pooling asked for, if any.
-    pub(crate) fn pooling(&self) -> Result<Option<Pooling>, RunError> {
-        if self.pooling.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(self.pooling.parse()?))
+    /// What the settings say about vectors.
+    pub(crate) fn asked(&self) -> Result<Asked<'_>, RunError> {
+        Ok(Asked {
+            pooling: pooling(&self.pooling)?,
+            template: &self.template,
+            positive: &self.template_positive,
+            max_len: self.max_len,
+        })
     }
 
     /// Refuses values that no run can have.
@@ -177,7 +187,7 @@ impl SimcseConfig {
     pub fn check(&self) -> Result<(), RunError> {
         self.optimizer.check()?;
         self.selection.check()?;
-        self.pooling()?;
+        self.asked()?;
         if self.seeds.is_empty() {
             return Err(bad("seeds", "at least one", "none"));
         }

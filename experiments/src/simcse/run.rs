@@ -11,19 +11,18 @@ use datasets::{RowKeys, SentenceOptions, load_sentences};
 use encoder::bert::{Linear, MlmHead};
 use encoder::{Init, Pooling, SentenceEncoder};
 use kernels::DeviceSpec;
-use serde_json::{Value, json};
-use training::{LinearSchedule, Streams, stream};
+use serde_json::json;
+use training::{Streams, stream};
 
 use super::config::SimcseConfig;
 use super::method::{Masking, Simcse, SimcseHead};
-use crate::config::to_toml;
 use crate::embedding::{
-    BatchOrder, BatchRules, Encoding, Evaluation, Outcome, SentenceModel, Start, StartOptions,
-    TextTable, Trainer, bundled, file_name, finish,
+    BatchOrder, BatchRules, Column, Encoding, Evaluation, Form, Outcome, SentenceModel, Start,
+    StartOptions, TextTable, Trainer, bundled, file_name, finish,
 };
 use crate::error::RunError;
 use crate::result::ResultFile;
-use crate::session::{Program, Request, Session, Span, manifest};
+use crate::session::{Opening, Program, Request, Session};
 
 /// Key of the training stage in the random streams.
 const KEY: u64 = 1;
@@ -44,30 +43,26 @@ pub fn run(request: Request<'_, SimcseConfig>) -> Result<ResultFile, RunError> {
     let mut program = SimcseRun { config, prepared };
     program.check()?;
     let (config, prepared) = (&program.config, &program.prepared);
-    let seed = config.seeds.first().copied().unwrap_or(0);
-    let mut manifest = manifest("simcse", seed, spec, &request.command);
-    manifest.data = prepared.hashes.clone();
-    manifest.model = prepared.start.hashes.clone();
-    let text = to_toml(config)?;
-    let mut session = Session::open(request, &text, &manifest, config.checkpoints_kept)?;
-    for line in &prepared.notes {
-        session.progress.message(line);
-    }
-    let seeds = config.seeds.clone();
-    session.run(&mut program, &seeds)?;
-    let outcome = Outcome {
+    let opening = Opening {
         experiment: "simcse",
-        data_name: program.prepared.name.clone(),
-        train_rows: program.prepared.rows(),
-        start: &program.prepared.start,
-        manifest: &manifest,
+        seeds: &config.seeds,
         device: spec,
-        config: serde_json::to_value(&program.config).unwrap_or(Value::Null),
-        facts: json!({
-            "pooling": program.training_pooling()?.to_string(),
-            "inference_pooling": program.inference_pooling()?.to_string(),
-            "max_len": program.config.max_len,
-        }),
+        data: &prepared.hashes,
+        model: &prepared.start.hashes,
+        checkpoints_kept: config.checkpoints_kept,
+    };
+    let mut session = Session::open(request, &opening)?;
+    session.say(&prepared.notes);
+    session.run(&mut program)?;
+    let prepared = &program.prepared;
+    let mut facts = prepared.form.facts();
+    facts["inference_pooling"] = json!(program.inference_pooling().to_string());
+    facts["max_len"] = json!(program.config.max_len);
+    let outcome = Outcome {
+        data_name: prepared.name.clone(),
+        train_rows: prepared.rows(),
+        start: &prepared.start,
+        facts,
     };
     finish(&mut session, outcome, began)
 }
@@ -75,6 +70,8 @@ pub fn run(request: Request<'_, SimcseConfig>) -> Result<ResultFile, RunError> {
 /// Everything that is the same for all seeds.
 struct Prepared {
     start: Start,
+    /// How texts become vectors in training.
+    form: Form,
     device: Device,
     texts: TextTable,
     columns: Vec<Vec<usize>>,
@@ -99,9 +96,10 @@ impl Prepared {
             },
             device,
         )?;
+        let form = start.form(&config.asked()?)?;
         let evaluation = Evaluation::new(
             &config.sts,
-            &start.encoder,
+            &start.shaped(&form),
             config.eval_max_len,
             config.selection.batch_size,
         )?;
@@ -135,12 +133,21 @@ impl Prepared {
             }
             keys
         });
-        let views: Vec<&[String]> = columns.iter().map(Vec::as_slice).collect();
-        let (texts, mut columns) =
-            TextTable::new(&views, &start.encoder.tokenizer, config.max_len)?;
-        if let [only] = columns.as_slice() {
-            columns.push(only.clone());
+        let mut views: Vec<Column<'_>> = columns
+            .iter()
+            .map(|texts| Column {
+                texts,
+                template: form.template.as_ref(),
+            })
+            .collect();
+        // A sentence alone is its own positive.
+        if let [only] = views.as_slice() {
+            views.push(*only);
         }
+        if let [_, second] = views.as_mut_slice() {
+            second.template = form.positive.as_ref();
+        }
+        let (texts, columns) = TextTable::new(&views, &start.encoder.tokenizer, config.max_len)?;
         let rows = columns.first().map_or(0, Vec::len);
         if rows < 2 {
             return Err(RunError::Data(format!(
@@ -150,6 +157,7 @@ impl Prepared {
         }
         Ok(Self {
             start,
+            form,
             device: device.clone(),
             texts,
             columns,
@@ -172,20 +180,17 @@ struct SimcseRun {
 }
 
 impl SimcseRun {
-    fn training_pooling(&self) -> Result<Pooling, RunError> {
-        Ok(self
-            .config
-            .pooling()?
-            .unwrap_or(self.prepared.start.encoder.pooling))
+    /// The pooling the trained encoder is used with.
+    fn inference_pooling(&self) -> Pooling {
+        match self.prepared.form.pooling {
+            Pooling::ClsMlp if self.config.mlp_only_train => Pooling::Cls,
+            pooling => pooling,
+        }
     }
 
-    /// The pooling the trained encoder is used with.
-    fn inference_pooling(&self) -> Result<Pooling, RunError> {
-        let training = self.training_pooling()?;
-        if training == Pooling::ClsMlp && self.config.mlp_only_train {
-            return Ok(Pooling::Cls);
-        }
-        Ok(training)
+    /// Whether the MLP of `cls_mlp` starts anew.
+    fn new_mlp(&self) -> bool {
+        self.prepared.form.pooling == Pooling::ClsMlp && self.config.new_mlp
     }
 
     /// Refuses what would only fail once the run directory is there.
@@ -193,9 +198,8 @@ impl SimcseRun {
         if !self.config.stages.iter().any(|stage| stage == "train") {
             return Ok(());
         }
-        let pooling = self.training_pooling()?;
-        if !(pooling == Pooling::ClsMlp && self.config.new_mlp) {
-            self.prepared.start.check_pooling(pooling)?;
+        if !self.new_mlp() {
+            self.prepared.start.check(&self.prepared.form)?;
         }
         let streams = Streams::new(0);
         self.masking(streams)?;
@@ -237,7 +241,7 @@ impl SimcseRun {
         let device = self.prepared.device.clone().autodiff();
         let mut backbone = encoder.bert.clone().train();
         let hidden = backbone.hidden_size();
-        if self.training_pooling()? == Pooling::ClsMlp && self.config.new_mlp {
+        if self.new_mlp() {
             let seed = streams.seed(stream::INIT, &[KEY]);
             let std = encoder.config.initializer_range;
             let mut init = Init::seeded(seed, std, &device);
@@ -276,27 +280,10 @@ impl SimcseRun {
         }))
     }
 
-    fn measure_start(&self, session: &mut Session<'_>, seed: u64) -> Result<(), RunError> {
-        let began = Instant::now();
-        let encoder = &self.prepared.start.encoder;
-        session
-            .progress
-            .message(&format!("seed {seed}: start: evaluating"));
-        let rows =
-            self.prepared
-                .evaluation
-                .rows("start", encoder, &encoder.bert, encoder.pooling)?;
-        session.conclude("start", rows, began)
-    }
-
     fn train(&self, session: &mut Session<'_>, seed: u64) -> Result<(), RunError> {
         let streams = Streams::new(seed);
         let order = self.order(&streams)?;
-        let span = Span {
-            steps: order.steps(),
-            per_epoch: order.per_epoch(),
-            checkpoint_every: self.config.checkpoint_every,
-        };
+        let span = order.span(self.config.checkpoint_every);
         let mut trainer = Trainer {
             method: Simcse {
                 columns: self.prepared.columns.clone(),
@@ -307,18 +294,15 @@ impl SimcseRun {
             texts: &self.prepared.texts,
             dev: Some(&self.prepared.evaluation.dev),
             encoding: Encoding::Train,
-            pooling: self.training_pooling()?,
-            dev_pooling: self.inference_pooling()?,
+            pooling: self.prepared.form.pooling,
+            dev_pooling: self.inference_pooling(),
             device: self.prepared.device.clone(),
             streams,
             key: KEY,
             adamw: self.config.optimizer.adamw(),
             max_norm: self.config.optimizer.max_norm(),
-            schedule: LinearSchedule {
-                peak: self.config.lr,
-                warmup_steps: (self.config.optimizer.warmup * span.steps as f64).floor() as u64,
-                total_steps: span.steps,
-            },
+            frozen: None,
+            schedule: self.config.optimizer.linear(self.config.lr, span.steps),
             micro_batch: self.config.micro_batch,
             gradient_scale: self.config.ddp_grad_scale,
             select_every: self.config.selection.every,
@@ -326,61 +310,41 @@ impl SimcseRun {
             score_to_beat: None,
             seed,
         };
-        let model = self.model(&streams)?;
-        let state = match session.take_resumed() {
-            Some(files) => trainer.resume(model, &files)?,
-            None => trainer.start(model)?,
-        };
-        let state = session.train("simcse", span, &mut trainer, state)?;
-        let began = Instant::now();
-        let (model, chosen) = state.finish();
-        session.progress.message(&match chosen {
-            Some((step, score)) => format!(
-                "seed {seed}: simcse: step {step} has the best development score, {:.2}; evaluating",
-                100.0 * score
-            ),
-            None => format!("seed {seed}: simcse: no development score; evaluating the last encoder"),
-        });
-        let pooling = self.inference_pooling()?;
-        let encoder = &self.prepared.start.encoder;
-        let rows = self
-            .prepared
-            .evaluation
-            .rows("simcse", encoder, &model.backbone, pooling)?;
-        session.conclude("simcse", rows, began)?;
+        let trained = trainer.run(session, "simcse", span, self.model(&streams)?)?;
+        let encoder = self.encoder(trained.model);
+        let evaluation = &self.prepared.evaluation;
+        evaluation.measure(session, "simcse", &trained.note, &encoder)?;
         if session.seed_index() == 0 {
-            self.keep_model(session, model, pooling)?;
+            encoder.save(&session.dir.path().join("model"))?;
         }
         Ok(())
     }
 
-    /// Writes `model/`.
-    fn keep_model(
-        &self,
-        session: &Session<'_>,
-        model: SentenceModel<SimcseHead>,
-        pooling: Pooling,
-    ) -> Result<(), RunError> {
-        let mut encoder: SentenceEncoder = self.prepared.start.encoder.clone();
-        encoder.bert = model.backbone.valid();
-        if self.training_pooling()? == Pooling::ClsMlp && pooling != Pooling::ClsMlp {
+    /// The trained encoder as it is used and kept.
+    fn encoder(&self, model: SentenceModel<SimcseHead>) -> SentenceEncoder {
+        let form = &self.prepared.form;
+        let mut encoder = self.prepared.start.trained(form, &model.backbone);
+        encoder.pooling = self.inference_pooling();
+        if encoder.pooling != form.pooling {
             // Trained as a head of the objective only: nothing should take it for a pooler.
             encoder.bert.pooler = None;
         }
         if let Some(head) = model.head.mlm {
             encoder.mlm_head = Some(head.valid());
         }
-        encoder.pooling = pooling;
-        Ok(encoder.save(&session.dir.path().join("model"))?)
+        encoder
     }
 }
 
 impl Program for SimcseRun {
     fn phases(&self) -> Vec<u64> {
-        // Where no two rows of a batch may share a text, the order decides how many batches there are.
-        let steps = self
-            .config
-            .seeds
+        // Where no two rows of a batch may share a text, the order decides how many batches there are;
+        // else every seed has as many.
+        let seeds = match &self.prepared.keys {
+            Some(_) => self.config.seeds.as_slice(),
+            None => self.config.seeds.get(..1).unwrap_or_default(),
+        };
+        let steps = seeds
             .iter()
             .filter_map(|seed| Some(self.order(&Streams::new(*seed)).ok()?.steps()))
             .max()
@@ -399,7 +363,12 @@ impl Program for SimcseRun {
         seed: u64,
     ) -> Result<(), RunError> {
         match self.config.stages.get(phase).map(String::as_str) {
-            Some("start") => self.measure_start(session, seed),
+            Some(stage @ "start") => {
+                let Prepared {
+                    evaluation, start, ..
+                } = &self.prepared;
+                evaluation.measure(session, stage, "evaluating", &start.encoder)
+            }
             _ => self.train(session, seed),
         }
     }

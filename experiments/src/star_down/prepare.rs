@@ -1,7 +1,7 @@
 //! Data, tokenizer and encoder of a run, checked against the configuration.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use datasets::{CategoryDataset, FetchOptions, LoadOptions, Manifest, load_category_dir};
@@ -10,6 +10,7 @@ use encoder::{BertConfig, Pooling, SentenceEncoder, TextTokenizer};
 use training::{Streams, stream};
 
 use super::config::StarDownConfig;
+use crate::embedding::settings::pooling;
 use crate::error::RunError;
 
 /// Everything that stays the same for all seeds.
@@ -81,13 +82,10 @@ impl Prepared {
             let tokenizer = pocket_tokenizer()?;
             (None, tokenizer, BTreeMap::new(), "random".to_owned())
         } else {
-            let dir = match config.model.as_str() {
-                "pocket" => datasets::pocket::encoder_dir()?,
-                dir => PathBuf::from(dir),
-            };
+            let dir = datasets::pocket::model_dir(Path::new(&config.model))?;
             let options = encoder::LoadOptions {
                 allow_non_finite: config.allow_non_finite,
-                pooling: pooling(config)?,
+                pooling: pooling(&config.pooling)?,
                 max_len: Some(max_len),
                 dropout: (config.dropout >= 0.0).then_some(config.dropout),
             };
@@ -181,7 +179,7 @@ impl Prepared {
             shape = shape.with_dropout(self.config.dropout);
         }
         shape.max_position_embeddings = shape.max_position_embeddings.max(self.max_len);
-        let pooling = pooling(&self.config)?.unwrap_or(Pooling::Mean);
+        let pooling = pooling(&self.config.pooling)?.unwrap_or(Pooling::Mean);
         let seed = streams.seed(stream::INIT, &[0]);
         let mut encoder = SentenceEncoder::random(shape, tokenizer, pooling, seed, &self.device)?;
         // A layer norm follows the sum of the three tables, so only their proportions decide how much
@@ -262,11 +260,4 @@ fn data_directory(data: &str) -> Result<PathBuf, RunError> {
 fn pocket_tokenizer() -> Result<TextTokenizer, RunError> {
     let pieces: Vec<&str> = datasets::pocket::vocabulary().collect();
     Ok(TextTokenizer::from_word_pieces(&pieces)?)
-}
-
-fn pooling(config: &StarDownConfig) -> Result<Option<Pooling>, RunError> {
-    if config.pooling.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(config.pooling.parse()?))
 }

@@ -7,18 +7,17 @@ use burn::module::Module;
 use encoder::{BertModel, SentenceEncoder, WeightTensor};
 use kernels::DeviceSpec;
 use serde_json::{Value, json};
-use training::{NonFinite, Streams, load_module, peak_rss_mb, save_module};
+use training::{NonFinite, RunDir, Streams, load_module, save_module};
 
 use super::config::{Objective, StarDownConfig};
 use super::contrast::{self, Contrast};
 use super::evaluate::{Evaluation, evaluate, tfidf_floor};
 use super::prepare::Prepared;
 use super::pretrain::{self, Pretrain};
-use crate::config::to_toml;
 use crate::error::RunError;
-use crate::report::{ReportInput, write_report};
-use crate::result::{CategoryRow, DataInfo, ResultFile, Row, summarise};
-use crate::session::{Program, Request, Session, Span, curves, manifest};
+use crate::report::ReportInput;
+use crate::result::{CategoryRow, DataInfo, ResultFile, Row};
+use crate::session::{Opening, Program, Request, Session, Span, curves};
 
 /// One phase of a seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,23 +49,23 @@ pub fn run(request: Request<'_, StarDownConfig>) -> Result<ResultFile, RunError>
     let seed = config.seeds.first().copied().unwrap_or(0);
     // An encoder that cannot be built is found before a directory is made for the run.
     let encoder = prepared.encoder(&Streams::new(seed))?;
-    let mut manifest = manifest("star_down", seed, spec, &request.command);
-    manifest.data = prepared.data_hashes.clone();
-    manifest.model = prepared.model_hashes.clone();
-    let text = to_toml(&config)?;
-    let mut session = Session::open(request, &text, &manifest, config.checkpoints_kept)?;
-    session
-        .progress
-        .message(&format!("{}", prepared.data.report));
-    let seeds = config.seeds.clone();
+    let opening = Opening {
+        experiment: "star_down",
+        seeds: &config.seeds,
+        device: spec,
+        data: &prepared.data_hashes,
+        model: &prepared.model_hashes,
+        checkpoints_kept: config.checkpoints_kept,
+    };
+    let mut session = Session::open(request, &opening)?;
+    session.say(&[prepared.data.report.to_string()]);
     let mut run = StarDownRun {
         phases: phases(&config)?,
         encoder: (seed, encoder),
         config,
         prepared,
-        spec,
     };
-    session.run(&mut run, &seeds)?;
+    session.run(&mut run)?;
     run.finish(&mut session, began)
 }
 
@@ -93,7 +92,6 @@ fn phases(config: &StarDownConfig) -> Result<Vec<Phase>, RunError> {
 struct StarDownRun {
     config: StarDownConfig,
     prepared: Prepared,
-    spec: DeviceSpec,
     phases: Vec<Phase>,
     /// Encoder of the seed at work.
     encoder: (u64, SentenceEncoder),
@@ -327,47 +325,30 @@ impl StarDownRun {
 
     fn finish(&self, session: &mut Session<'_>, began: Instant) -> Result<ResultFile, RunError> {
         let data = &self.prepared.data;
-        let mut result = ResultFile::new(
-            "star_down",
-            DataInfo {
-                name: data.name.clone(),
-                train_rows: data.train.len(),
-                test_rows: data.test.len(),
-                n_coarse: data.coarse_names.len(),
-                n_fine: self.prepared.k,
-                sha256: self.prepared.data_hashes.clone(),
-            },
-        );
-        result.device = self.spec.resolve().to_string();
-        result.threads = rayon::current_num_threads();
-        result.model = json!({
+        let info = DataInfo {
+            name: data.name.clone(),
+            train_rows: data.train.len(),
+            test_rows: data.test.len(),
+            n_coarse: data.coarse_names.len(),
+            n_fine: self.prepared.k,
+            ..DataInfo::default()
+        };
+        let model = json!({
             "name": self.prepared.model_name, "source": self.config.model, "sha256": self.prepared.model_hashes,
             "max_len": self.prepared.max_len, "topk": self.prepared.topk,
         });
-        result.config = serde_json::to_value(&self.config).unwrap_or(Value::Null);
-        result.rows = session.rows().to_vec();
-        result.summary = summarise(&result.rows);
-        result.timing = session.timing().to_vec();
-        result.peak_rss_mb = peak_rss_mb().unwrap_or(0.0);
-        result.total_s = began.elapsed().as_secs_f64();
-        result.write(&session.dir.path().join("result.json"))?;
-        let input = self.report_input(session, &result)?;
-        write_report(session.dir.path(), &input)?;
-        session.progress.finish();
+        let result = session.result(info, model, began);
+        session.publish(&result, |dir, report| self.complete(dir, report))?;
         Ok(result)
     }
 
-    fn report_input(
-        &self,
-        session: &Session<'_>,
-        result: &ResultFile,
-    ) -> Result<ReportInput, RunError> {
-        let mut input = ReportInput::new(result.clone());
-        input.curves = curves(&session.dir.metrics_path(), |name| LOSSES.contains(&name))?;
+    /// Adds to the report what `result.json` has no place for.
+    fn complete(&self, dir: &RunDir, input: &mut ReportInput) -> Result<(), RunError> {
+        input.curves = curves(&dir.metrics_path(), |name| LOSSES.contains(&name))?;
         input.coarse_names = self.prepared.data.coarse_names.clone();
         input.fine_names = self.prepared.data.fine_names.clone();
-        let Ok(text) = std::fs::read_to_string(session.dir.path().join(REPORT_PARTS)) else {
-            return Ok(input);
+        let Ok(text) = std::fs::read_to_string(dir.path().join(REPORT_PARTS)) else {
+            return Ok(());
         };
         let parts: Value = serde_json::from_str(&text)
             .map_err(|error| RunError::Data(format!("{REPORT_PARTS}: {error}")))?;
@@ -396,7 +377,7 @@ impl StarDownRun {
                 examples: read(get(category, "examples"))?,
             });
         }
-        Ok(input)
+        Ok(())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::common::{Place, Program, RegressionSts, Simcse, check_refusal, sets};
+use crate::common::{Place, Program, RegressionSts, Simcse, sets};
 use crate::parity::safetensors;
+use crate::program::check_refusal;
 
 /// A program with one setting that it must refuse.
 fn refuses(program: Program, settings: &[(&str, &[&str])]) {
@@ -50,7 +51,10 @@ fn values_out_of_range() {
             ("epochs=many", &["epochs", "integer"]),
             ("dropout=1", &["dropout", "below 1"]),
             ("pooling=max", &["pooling", "avg_top2"]),
-            ("pooling=mask", &["pooling", "mask", "template"]),
+            ("template={s} [MASK]", &["template", "without pooling=mask"]),
+            ("template_positive={s} [MASK]", &["template_positive"]),
+            // Nine tokens and the template of seven would fit.
+            ("pooling=mask", &["max_len", "at most 9", "template"]),
             ("mlm_probability=0", &["mlm_probability", "above 0"]),
             ("ddp_grad_scale=0", &["ddp_grad_scale", "above 0"]),
             ("optimizer.warmup=2", &["optimizer.warmup", "0 to 1"]),
@@ -76,7 +80,7 @@ fn values_out_of_range() {
             ("embedding_lr=none", &["embedding_lr", "decayed"]),
             ("layer_decay=0", &["layer_decay", "above 0"]),
             ("loader_devices=0", &["loader_devices", "at least 1"]),
-            ("pooling=mask", &["pooling", "mask", "template"]),
+            ("pooling=mask", &["max_len", "at most 9", "template"]),
             ("max_len=17", &["max_len", "16 positions", "17"]),
         ],
     );

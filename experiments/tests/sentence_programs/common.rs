@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::program::{Done, call, check_refusal};
 
 /// Words of the vocabulary of the encoder fixture.
 const WORDS: [&str; 14] = [
@@ -115,14 +115,6 @@ pub(crate) fn sets<'s>(settings: &[&'s str]) -> Vec<&'s str> {
     settings.iter().flat_map(|set| ["--set", *set]).collect()
 }
 
-/// What a program left behind.
-#[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
 /// A folder with data files, STS tasks and a model, in which a program runs.
 pub(crate) struct Place {
     dir: TempDir,
@@ -222,18 +214,7 @@ impl Place {
 
     /// Runs the program with exactly these arguments.
     pub(crate) fn call<S: AsRef<str>>(&self, arguments: &[S]) -> Done {
-        let output = Command::new(self.program.binary())
-            .args(arguments.iter().map(AsRef::as_ref))
-            .current_dir(self.path())
-            .env_remove("RUST_BACKTRACE")
-            .timeout(Duration::from_secs(300))
-            .output()
-            .unwrap();
-        Done {
-            code: output.status.code().expect("an exit code, not a signal"),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        call(self.program.binary(), self.path(), arguments)
     }
 
     /// Runs on the small data with the small settings into `out`; later arguments win.
@@ -262,19 +243,6 @@ impl Place {
         check_refusal(&done, words);
         assert!(!self.at("out").exists(), "a run directory was made");
     }
-}
-
-pub(crate) fn check_refusal(done: &Done, words: &[&str]) {
-    assert_eq!(done.code, 2, "{done:?}");
-    for word in words {
-        assert!(
-            done.stderr.contains(word),
-            "`{word}` is not in: {}",
-            done.stderr
-        );
-    }
-    assert!(!done.stderr.contains("panicked at"), "{}", done.stderr);
-    assert_eq!(done.stdout, "");
 }
 
 /// Both series have the same length and agree within `tolerance` of their size.

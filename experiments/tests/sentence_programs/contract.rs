@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use burn::tensor::Device;
-use encoder::{LoadOptions, SentenceEncoder};
+use datasets::{Limits, StsName, load_sts_task};
+use encoder::{LoadOptions, Pooling, SentenceEncoder, Template};
+use experiments::evaluate::sts_dev;
 use serde_json::{Value, json};
 
 use crate::common::{Place, Program, ROWS, RegressionSts, Simcse, sets};
@@ -252,12 +254,19 @@ fn seeds_and_stages() {
             .unwrap()
         {
             assert_eq!((&entry["stage"], &entry["n"]), (&json!(stage), &json!(2)));
+            assert!(
+                entry["mean"].is_number() && entry["std"].is_number(),
+                "{entry}"
+            );
         }
         // A seed alone gives what it gives in company; the model is that of the first one.
         place.run_well(&["--stages", name, "--seeds", "3", "--out", "alone"]);
         place.run_well(&["--stages", name, "--seeds", "5", "--out", "other"]);
         let rows = |run: &str| place.rows(run, stage);
         assert_eq!(rows("both"), [rows("alone"), rows("other")].concat());
+        for (run, seed) in [("alone", 3), ("other", 5)] {
+            assert!(rows(run).iter().all(|row| row["seed"] == seed), "{run}");
+        }
         let weights = |run: &str| place.bytes(&format!("{run}/model/model.safetensors"));
         assert!(weights("both") == weights("alone"));
         assert!(weights("both") != weights("other"));
@@ -289,6 +298,55 @@ fn the_model_directory_is_the_encoder_that_was_scored() {
         ]);
         let last = program.stages().last().unwrap();
         assert_eq!(place.rows("again", "start"), place.rows("out", last));
+    }
+}
+
+#[test]
+fn a_template_is_trained_scored_and_saved() {
+    for program in Program::ALL {
+        let place = Place::new(program);
+        let settings = ["pooling=mask", "max_len=9", "eval_max_len=9", "dropout=0"];
+        // Regression STS has one length for all.
+        let settings = settings
+            .iter()
+            .filter(|set| program == Simcse || !set.starts_with("eval"));
+        let settings: Vec<&str> = settings.copied().collect();
+        place.run_into("out", &settings);
+        let result = place.json("out/result.json");
+        assert_eq!(result["model"]["pooling"], "mask");
+        assert_eq!(result["model"]["template"], Template::NGCSE);
+        let options = LoadOptions::default();
+        let device = Device::flex();
+        let model = SentenceEncoder::load(&place.at("out/model"), &options, &device).unwrap();
+        assert_eq!(model.pooling, Pooling::Mask);
+        assert_eq!(model.template.as_ref().unwrap().text(), Template::NGCSE);
+        // Used as it was scored; and what it was chosen by is what the development set says of it.
+        let start = [
+            "--model",
+            "out/model",
+            "--stages",
+            "start",
+            "--out",
+            "again",
+        ];
+        place.run_well(&[&sets(&settings)[..], &start].concat());
+        let last = *program.stages().last().unwrap();
+        assert_eq!(place.rows("again", "start"), place.rows("out", last));
+        let task = load_sts_task(&place.at("sts"), StsName::StsB, Limits::default()).unwrap();
+        let found = sts_dev(&model, &task, 4).unwrap().unwrap();
+        let best = |stage: &str| {
+            let steps = place.steps("out");
+            let of = steps.iter().filter(|line| line["stage"] == stage);
+            of.filter_map(|line| line["dev_spearman"].as_f64())
+                .fold(f64::MIN, f64::max)
+        };
+        let stages = &program.stages()[1..];
+        let chosen = stages.iter().map(|stage| best(stage));
+        let chosen = chosen.fold(f64::MIN, f64::max);
+        assert!(
+            (found - chosen).abs() < 1e-6,
+            "{program:?}: {found} {chosen}"
+        );
     }
 }
 

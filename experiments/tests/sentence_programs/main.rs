@@ -6,8 +6,13 @@ mod bad_input;
 mod common;
 mod contract;
 mod parity;
+#[path = "../support/program.rs"]
+mod program;
 mod regression_sts;
 #[cfg(unix)]
 mod replay;
 mod selection;
 mod simcse;
+#[cfg(unix)]
+#[path = "../support/traces.rs"]
+mod traces;

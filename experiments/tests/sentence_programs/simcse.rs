@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::Device;
-use encoder::{LoadOptions, Pooling, SentenceEncoder};
+use encoder::{LoadOptions, Pooling, SentenceEncoder, Template};
 
 use crate::common::{Place, ROWS, Simcse, check_close, sets};
 
@@ -186,6 +186,44 @@ fn the_mlp_stays_or_goes() {
         assert_eq!(result["model"]["pooling"], "cls_mlp");
         assert_eq!(result["model"]["inference_pooling"], pooling.to_string());
     }
+}
+
+#[test]
+fn second_copies_have_a_template_of_their_own() {
+    let place = Place::new(Simcse);
+    let lines = |count: usize| -> String {
+        let file = place.read("triplets.csv");
+        let short = |line: &str| line.split(',').take(count).collect::<Vec<_>>().join(",");
+        file.lines().map(|line| short(line) + "\n").collect()
+    };
+    place.write("pairs.csv", &lines(2));
+    let mut runs = 0;
+    let mut first = |data: &str, more: &[&str]| {
+        runs += 1;
+        let out = format!("run{runs}");
+        let settings = [
+            &["pooling=mask", "max_len=9", "dropout=0", "max_steps=1"],
+            more,
+        ]
+        .concat();
+        let arguments = sets(&settings);
+        place.run_well(&[&arguments[..], &["--data", data, "--out", &out]].concat());
+        place.series(&out, "loss")[0]
+    };
+    // Words that the vocabulary tells apart.
+    let own = "template=the {s} is [MASK]";
+    let other = "template_positive=a {s} is [MASK]";
+    for data in ["sentences.txt", "pairs.csv"] {
+        assert_ne!(first(data, &[own]), first(data, &[own, other]), "{data}");
+    }
+    // Two copies in one template are one text without dropout.
+    assert!(first("sentences.txt", &[own]) < first("sentences.txt", &[own, other]));
+    // Where there are hard negatives, all texts have the same.
+    let plain = first("triplets.csv", &[own]);
+    assert_eq!(first("triplets.csv", &[own, other]), plain);
+    assert_ne!(first("triplets.csv", &[]), plain);
+    let ngcse = format!("template={}", Template::NGCSE);
+    assert_eq!(first("triplets.csv", &[]), first("triplets.csv", &[&ngcse]));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::common::{Place, TRAIN_ROWS, check_refusal};
+use crate::common::{Place, TRAIN_ROWS};
+use crate::program::check_refusal;
 
 #[test]
 fn missing_data_directory() {

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::program::{Done, call, check_refusal};
+
+/// The program.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_star_down");
 
 /// Fine categories with their coarse one and their words; most words are in the vocabulary of the
 /// encoder fixture, too.
@@ -25,14 +28,6 @@ pub(crate) const TRAIN: usize = 12;
 pub(crate) const TEST: usize = 4;
 /// Rows of the training file.
 pub(crate) const TRAIN_ROWS: usize = TRAIN * TOPICS.len();
-
-/// What a program left behind.
-#[derive(Debug)]
-pub(crate) struct Done {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
 
 /// A folder with `data/train.tsv` and `data/test.tsv`, in which programs run.
 pub(crate) struct Place(TempDir);
@@ -94,18 +89,7 @@ impl Place {
 
     /// Runs the program with exactly these arguments.
     pub(crate) fn program<S: AsRef<str>>(&self, arguments: &[S]) -> Done {
-        let output = Command::new(env!("CARGO_BIN_EXE_star_down"))
-            .args(arguments.iter().map(AsRef::as_ref))
-            .current_dir(self.path())
-            .env_remove("RUST_BACKTRACE")
-            .timeout(Duration::from_secs(300))
-            .output()
-            .unwrap();
-        Done {
-            code: output.status.code().expect("an exit code, not a signal"),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        call(BINARY, self.path(), arguments)
     }
 
     /// Runs on the small data with the small settings into `out`; later arguments win.
@@ -127,19 +111,6 @@ impl Place {
         check_refusal(&done, words);
         assert!(!self.at("out").exists(), "a run directory was made");
     }
-}
-
-pub(crate) fn check_refusal(done: &Done, words: &[&str]) {
-    assert_eq!(done.code, 2, "{done:?}");
-    for word in words {
-        assert!(
-            done.stderr.contains(word),
-            "`{word}` is not in: {}",
-            done.stderr
-        );
-    }
-    assert!(!done.stderr.contains("panicked at"), "{}", done.stderr);
-    assert_eq!(done.stdout, "");
 }
 
 fn table(range: std::ops::Range<usize>, fine: bool) -> String {

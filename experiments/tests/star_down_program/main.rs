@@ -4,6 +4,11 @@
 mod bad_input;
 mod common;
 mod contract;
+#[path = "../support/program.rs"]
+mod program;
 #[cfg(unix)]
 mod replay;
+#[cfg(unix)]
+#[path = "../support/traces.rs"]
+mod traces;
 mod variants;

@@ -1,8 +1,10 @@
 //! `asterism model`: model directories; and what all commands with a model share.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use datasets::pocket::model_dir;
 use encoder::{LoadOptions, Pooling, SentenceEncoder};
+use experiments::evaluate::program::mask_for_template;
 use kernels::DeviceSpec;
 
 use crate::error::CliError;
@@ -55,15 +57,9 @@ impl Overrides {
         device: DeviceSpec,
     ) -> Result<SentenceEncoder, CliError> {
         let refuse = |option, problem| Err(CliError::Option { option, problem });
-        let pooling = match (&self.template, self.pooling) {
-            (None, pooling) => pooling,
-            (Some(_), None | Some(Pooling::Mask)) => Some(Pooling::Mask),
-            (Some(_), Some(other)) => {
-                return refuse(
-                    "--template",
-                    format!("goes with --pooling mask, found --pooling {other}"),
-                );
-            }
+        let pooling = match mask_for_template(self.pooling, self.template.as_deref()) {
+            Ok(pooling) => pooling,
+            Err(problem) => return refuse("--template", problem),
         };
         let options = LoadOptions {
             allow_non_finite,
@@ -91,21 +87,13 @@ impl Overrides {
     }
 }
 
-/// The directory of a model: `pocket` is the bundled encoder, a folder of that name is `./pocket`.
-pub(crate) fn directory(model: &Path) -> Result<PathBuf, CliError> {
-    if model == Path::new("pocket") {
-        return Ok(datasets::pocket::encoder_dir()?);
-    }
-    Ok(model.to_owned())
-}
-
 /// Opens the device and loads a model directory onto it.
 pub(crate) fn load(
     dir: &Path,
     options: &LoadOptions,
     device: DeviceSpec,
 ) -> Result<SentenceEncoder, CliError> {
-    let dir = &directory(dir)?;
+    let dir = &model_dir(dir)?;
     check_dir(dir)?;
     let device = device.open()?;
     let model = SentenceEncoder::load(dir, options, &device)?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod completions;
+mod corpora;
 mod data;
 mod datagen;
 mod encode;
@@ -10,5 +11,7 @@ mod evaluate;
 mod model;
 mod predict;
 mod report;
+mod rfd;
+mod simulate;
 mod support;
 mod train;

@@ -58,6 +58,16 @@ fn every_system_has_its_own_settings() {
             &["data = \"pocket\"", "epochs = 3", "left_clamp"],
         ),
         (
+            "ngcse",
+            &["--setting", "sts_ht, nli", "--sweep", "m1=0.1,0.2"],
+            &[
+                "settings = [\"sts_ht\", \"nli\"]",
+                "key = \"m1\"",
+                "values = [0.1, 0.2]",
+                "sts_rows = \"rules\"",
+            ],
+        ),
+        (
             "distill",
             &["--model", "teacher", "--set", "epochs=7"],
             &["model = \"teacher\"", "epochs = 7", "vocab_size"],
