@@ -70,7 +70,6 @@ const SUBJECTS: [Subject; 4] = [
             "train.gaussian_dim=4",
             "eval.n_init=1",
             "eval.tsne_points=20",
-            "checkpoint_every=5",
         ],
     },
     Subject {
@@ -81,12 +80,25 @@ const SUBJECTS: [Subject; 4] = [
     Subject {
         program: "regression_sts",
         tiny: false,
-        settings: &["max_steps=12", "checkpoint_every=4", "batch_size=16"],
+        settings: &[
+            "nli.max_steps=6",
+            "stage2.max_steps=6",
+            "checkpoint_every=3",
+            "nli.batch_size=16",
+            "stage2.batch_size=16",
+        ],
     },
     Subject {
         program: "ngcse",
         tiny: false,
-        settings: &["max_steps=12", "checkpoint_every=4", "batch_size=32"],
+        settings: &[
+            "max_steps=12",
+            "checkpoint_every=4",
+            "batch_size=32",
+            "rule_sentences=60",
+            "rfd.rows=20",
+            "selection.every=6",
+        ],
     },
 ];
 

@@ -8,7 +8,8 @@
 
 use std::io::{BufRead, BufWriter, Write};
 
-use datagen::rules::{Relation, RuleBased};
+use datagen::rules::RuleBased;
+use datagen::simulation::Relation;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seed: u64 = std::env::args().nth(1).map_or(Ok(0), |s| s.parse())?;

@@ -276,7 +276,7 @@ impl Corpus {
     /// Rows made by rules from the first source sentences.
     fn by_rules(&mut self, pattern: Pattern, most: usize) -> Result<GeneratedTexts, RunError> {
         let sentences = &self.sentences[..self.sentences.len().min(most)];
-        let companions = rules::companions(pattern, sentences, self.streams.run_seed())?;
+        let companions = rules::companions(pattern, sentences, self.streams.run_seed());
         let mut found = GeneratedTexts {
             rows: Vec::new(),
             sources: Vec::new(),

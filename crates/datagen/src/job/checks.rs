@@ -396,9 +396,11 @@ fn refusal(source: &str, text: &str) -> Option<&'static str> {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
     let has = |text: &str, word: &str| text.split(' ').any(|other| other == word);
+    // Whole words: "as an airport" is not "as an ai".
+    let words_in = |text: &str, phrase: &str| format!(" {text} ").contains(&format!(" {phrase} "));
     if let Some(phrase) = ABOUT_ITSELF
         .into_iter()
-        .find(|phrase| text.contains(phrase) && !source.contains(phrase))
+        .find(|phrase| words_in(&text, phrase) && !words_in(&source, phrase))
     {
         return Some(phrase);
     }
@@ -686,6 +688,7 @@ mod tests {
         }
         for answer in [
             "Animals are outside.",
+            "Dogs serve as an airport's guards.",
             "Two dogs do not run across a green field.",
             "Dogs.",
         ] {

@@ -19,73 +19,13 @@ mod sentence;
 mod tags;
 mod tokens;
 
-use std::str::FromStr;
-
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::chat::{Answer, AnswerSource, Call, ChatError, Usage};
+use crate::simulation::Relation;
 use neighbours::Corpus;
-use sentence::{Knowledge, Sentence, Tag};
-
-/// How a written sentence stands to its source (NGCSE, the NLI and the STS pattern).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Relation {
-    /// The same information; `sts/positive`.
-    Positive,
-    /// The same with markedly fewer details; `sts/intermediate`.
-    Intermediate,
-    /// Something else, or the opposite; `sts/negative`.
-    Negative,
-    /// True whenever the source is; `nli/entailment`.
-    Entailment,
-    /// Never true together with the source; `nli/contradiction`.
-    Contradiction,
-}
-
-impl Relation {
-    /// Every relation.
-    pub const ALL: [Self; 5] = [
-        Self::Positive,
-        Self::Intermediate,
-        Self::Negative,
-        Self::Entailment,
-        Self::Contradiction,
-    ];
-
-    /// The name that a [`Call`] has in its field `kind`.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::Positive => "sts/positive",
-            Self::Intermediate => "sts/intermediate",
-            Self::Negative => "sts/negative",
-            Self::Entailment => "nli/entailment",
-            Self::Contradiction => "nli/contradiction",
-        }
-    }
-}
-
-/// A kind of call that has no rules.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no rules for the kind `{found}`; known: sts/positive, sts/intermediate, sts/negative, \
-     nli/entailment, nli/contradiction"
-)]
-pub struct UnknownRelation {
-    /// The kind asked for.
-    pub found: String,
-}
-
-impl FromStr for Relation {
-    type Err = UnknownRelation;
-
-    fn from_str(kind: &str) -> Result<Self, UnknownRelation> {
-        let relation = Self::ALL.into_iter().find(|r| r.kind() == kind);
-        relation.ok_or_else(|| UnknownRelation {
-            found: kind.to_string(),
-        })
-    }
-}
+use sentence::{Knowledge, Sentence};
 
 /// Sources that fit no rule are tried this often before a frame is put around them.
 const TRIES: u32 = 4;
@@ -93,7 +33,8 @@ const TRIES: u32 = 4;
 /// Writes sentences by rules.
 ///
 /// ```
-/// use datagen::rules::{Relation, RuleBased};
+/// use datagen::rules::RuleBased;
+/// use datagen::simulation::Relation;
 ///
 /// let rules = RuleBased::new(7, vec!["Two dogs are running through the snow.".to_string()]);
 /// let source = "The old bridge was built by the monks in 1320.";
@@ -213,9 +154,8 @@ impl RuleBased {
         changed.then(|| out.join(" "))
     }
 
-    /// The sentence that a shorter text is made of: drawn among those that are not much shorter than
-    /// the longest.
-    fn main<'a>(&self, sentences: &'a [Sentence], rng: &mut ChaCha8Rng) -> Option<&'a Sentence> {
+    /// The sentence that an answer is made of: one of those that are not much shorter than the longest.
+    fn longest<'a>(&self, sentences: &'a [Sentence], rng: &mut ChaCha8Rng) -> Option<&'a Sentence> {
         let longest = sentences.iter().map(Sentence::words).max()?;
         let long: Vec<&Sentence> = sentences
             .iter()
@@ -225,7 +165,7 @@ impl RuleBased {
     }
 
     fn intermediate(&self, sentences: &[Sentence], rng: &mut ChaCha8Rng) -> Option<String> {
-        let main = self.main(sentences, rng)?;
+        let main = self.longest(sentences, rng)?;
         let words: usize = sentences.iter().map(Sentence::words).sum();
         // one sentence of several has lost enough already
         if sentences.len() > 1 && main.words() * 2 < words {
@@ -235,10 +175,8 @@ impl RuleBased {
     }
 
     fn entailment(&self, sentences: &[Sentence], rng: &mut ChaCha8Rng) -> Option<String> {
-        let main = self.main(sentences, rng)?;
-        if main.tags.contains(&Tag::Stop) && main.keys.iter().any(|k| k == "?")
-            || reduction::blocks_entailment(main)
-        {
+        let main = self.longest(sentences, rng)?;
+        if reduction::blocks_entailment(main) {
             return paraphrase::paraphrase(main, &self.known, rng);
         }
         reduction::entailed(main, &self.known, rng)
@@ -246,7 +184,7 @@ impl RuleBased {
     }
 
     fn contradiction(&self, sentences: &[Sentence], rng: &mut ChaCha8Rng) -> Option<String> {
-        let main = self.main(sentences, rng)?;
+        let main = self.longest(sentences, rng)?;
         let short = (!reduction::blocks_entailment(main) && rng.random_bool(0.6))
             .then(|| reduction::reduce(main, &self.known, rng, 0.6))
             .flatten();
@@ -257,7 +195,7 @@ impl RuleBased {
 
     fn negative(&self, sentences: &[Sentence], flat: &str, rng: &mut ChaCha8Rng) -> Option<String> {
         let draw = rng.random_range(0..100);
-        let main = self.main(sentences, rng)?;
+        let main = self.longest(sentences, rng)?;
         // a much longer sentence would be told apart by its length alone
         let most = (flat.split(' ').count() * 5 / 2).max(8);
         let fits = |at: &usize| self.corpus.text(*at).split_whitespace().count() <= most;
@@ -299,9 +237,9 @@ impl AnswerSource for RuleBased {
     }
 
     fn answer(&self, call: &Call, attempt: u32) -> Result<Answer, ChatError> {
-        let relation: Relation = call.kind.parse().map_err(|error: UnknownRelation| ChatError::Config {
+        let relation = Relation::of_kind(&call.kind).ok_or_else(|| ChatError::Config {
             field: "kind",
-            found: error.found,
+            found: call.kind.clone(),
             expected: "a relation with rules: sts/positive, sts/intermediate, sts/negative, nli/entailment or nli/contradiction",
         })?;
         Ok(Answer {
@@ -432,12 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_are_read_and_written() {
-        for relation in Relation::ALL {
-            assert_eq!(relation.kind().parse::<Relation>().unwrap(), relation);
-        }
-        let error = "sts/other".parse::<Relation>().unwrap_err();
-        assert!(error.to_string().contains("sts/other"));
+    fn a_kind_without_rules_is_an_error() {
         let answer = rules().answer(&call("name", "A dog barks."), 0);
         assert!(matches!(
             answer,

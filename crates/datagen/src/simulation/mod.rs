@@ -6,7 +6,7 @@
 //! * [`Prompts`]: the system texts, editable template files;
 //! * [`Simulation`]: sentences to calls; [`RowWriter`]: answers to rows of NGCSE's format.
 //!
-//! Source: the pattern simulation of NGCSE (arXiv 2406.05326). The prompts are ours.
+//! Source: the pattern simulation of NGCSE (arXiv 2309.06453). The prompts are ours.
 
 mod demonstrations;
 mod pattern;

@@ -98,6 +98,13 @@ impl Relation {
             Self::Negative => "sts/negative",
         }
     }
+
+    /// The relation whose calls have this kind.
+    pub fn of_kind(kind: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|relation| relation.kind() == kind)
+    }
 }
 
 #[cfg(test)]
@@ -113,7 +120,9 @@ mod tests {
                 relation.kind(),
                 format!("{}/{}", pattern.name(), relation.name())
             );
+            assert_eq!(Relation::of_kind(relation.kind()), Some(relation));
         }
+        assert_eq!(Relation::of_kind("sts/other"), None);
         for pattern in [Pattern::Nli, Pattern::Sts] {
             let keys: Vec<&str> = pattern.relations().iter().map(|r| r.key()).collect();
             assert_eq!(keys, ["5", "4", "3"][..keys.len()]);
