@@ -112,7 +112,8 @@ impl Checks<'_> {
 /// How far a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobProgress {
-    /// Calls with an answer or given up. Where a text repeats an earlier call's, it may go down again.
+    /// Calls with an answer or given up. One whose text turns out to repeat an earlier call's is asked again
+    /// and stays counted.
     pub done: u64,
     /// Calls there are, where the iterator knows.
     pub total: Option<u64>,
@@ -405,6 +406,7 @@ impl<'a> Job<'a> {
                 accepted: Accepted::default(),
                 report: RejectReport::default(),
                 rejected: 0,
+                shown: 0,
                 asked: 0,
                 cached: 0,
                 failures: 0,
@@ -606,6 +608,8 @@ struct Run<'r, 'a, I, S> {
     accepted: Accepted,
     report: RejectReport,
     rejected: u64,
+    /// Calls that were shown as done.
+    shown: u64,
     asked: u64,
     cached: u64,
     /// One after the other.
@@ -670,8 +674,9 @@ where
     }
 
     fn show(&mut self) {
+        self.shown = self.shown.max(self.done());
         let progress = JobProgress {
-            done: self.done(),
+            done: self.shown,
             total: self.total,
             asked: self.asked,
             cached: self.cached,
