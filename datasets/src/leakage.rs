@@ -417,8 +417,8 @@ impl LeakIndex {
     /// assert!(!index.leaks(&["it rains", "a dog runs"], LeakBy::Pair));
     /// assert!(index.leaks(&["it rains", "a dog runs"], LeakBy::Sentence));
     /// ```
-    pub fn leaks(&self, texts: &[&str], by: LeakBy) -> bool {
-        let keys: Vec<Key> = texts.iter().map(|text| self.rule.key(text)).collect();
+    pub fn leaks(&self, texts: &[impl AsRef<str>], by: LeakBy) -> bool {
+        let keys = self.keys(texts);
         if by == LeakBy::Sentence || keys.len() == 1 {
             keys.iter().any(|key| self.sentences.contains_key(key))
         } else {
@@ -426,10 +426,16 @@ impl LeakIndex {
         }
     }
 
+    fn keys(&self, texts: &[impl AsRef<str>]) -> Vec<Key> {
+        let keys = texts.iter().map(|text| self.rule.key(text.as_ref()));
+        keys.collect()
+    }
+
     /// Compares training rows with every set.
-    pub fn check<'a, R>(&self, rows: R) -> LeakReport
+    pub fn check<R, T>(&self, rows: impl IntoIterator<Item = R>) -> LeakReport
     where
-        R: IntoIterator<Item = &'a [String]>,
+        R: AsRef<[T]>,
+        T: AsRef<str>,
     {
         let mut report = LeakReport {
             rule: self.rule,
@@ -451,7 +457,7 @@ impl LeakIndex {
         let mut seen_pairs: HashSet<[Key; 2]> = HashSet::new();
         for texts in rows {
             report.train_rows += 1;
-            let keys: Vec<Key> = texts.iter().map(|text| self.rule.key(text)).collect();
+            let keys = self.keys(texts.as_ref());
             let mut by_sentence: BTreeSet<usize> = BTreeSet::new();
             let mut by_pair: BTreeSet<usize> = BTreeSet::new();
             for key in &keys {

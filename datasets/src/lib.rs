@@ -1,6 +1,7 @@
 //! Typed loaders, validation and fetch manifests for benchmark data, and the bundled Pocket set.
 //!
 //! * [`category`]: texts with coarse and, if known, fine categories, from TSV, CSV or JSON lines;
+//! * [`columns`]: named columns of a table, as they stand in the file;
 //! * [`sentences`], [`ngcse`], [`nli`], [`scored`]: training texts of sentence embeddings;
 //! * [`sts`], [`transfer`], [`pairs`]: what sentence embeddings are evaluated on;
 //! * [`batches`]: the rows of an epoch as batches: without duplicates, by length, from several sets;
@@ -15,6 +16,7 @@
 pub mod batches;
 pub mod category;
 pub mod coarse_maps;
+pub mod columns;
 pub mod error;
 pub mod fetch;
 pub mod hash;
@@ -38,6 +40,7 @@ pub use category::{
     CategoryDataset, CategoryFiles, CoarseSource, LoadOptions, Split, load_category_dir,
     load_category_files,
 };
+pub use columns::{ColumnValues, TextColumns, WantedColumn, load_text_columns};
 pub use error::{DatasetError, FetchError};
 pub use fetch::{FetchOptions, Manifest, default_cache_dir, fetch};
 pub use leakage::{EvalSet, LeakIndex, LeakReport, TextRule, load_eval_sets, load_texts};

@@ -806,7 +806,7 @@ fn leaks_are_counted_on_both_sides() {
         ],
     )
     .rows;
-    let report = LeakIndex::new(&sets, TextRule::Words).check(train.iter().map(Vec::as_slice));
+    let report = LeakIndex::new(&sets, TextRule::Words).check(&train);
     let counts = |at: usize| {
         let set = &report.sets[at];
         [
@@ -831,9 +831,9 @@ fn leaks_are_counted_on_both_sides() {
     let repeats: Vec<usize> = report.sets.iter().map(|set| set.repeats).collect();
     assert_eq!(repeats, [1, 0, 0]);
     assert!(report.leaks(LeakBy::Pair) && report.to_string().contains("one"));
-    let letters = LeakIndex::new(&sets, TextRule::Letters).check(train.iter().map(Vec::as_slice));
+    let letters = LeakIndex::new(&sets, TextRule::Letters).check(&train);
     assert_eq!(letters.sets[1].train_with_sentence, 1);
-    let exact = LeakIndex::new(&sets, TextRule::Exact).check(train.iter().map(Vec::as_slice));
+    let exact = LeakIndex::new(&sets, TextRule::Exact).check(&train);
     assert_eq!((exact.train_with_pair, exact.train_with_sentence), (0, 2));
 }
 

@@ -10,12 +10,14 @@ mod batch_order;
 pub(crate) mod bundled;
 mod dev_set;
 pub(crate) mod freeze;
+mod sentence_file;
 pub(crate) mod settings;
 mod text_table;
 mod trainer;
 
 pub(crate) use base::{Asked, Evaluation, Form, Outcome, Start, StartOptions, file_name, finish};
 pub(crate) use batch_order::{BatchOrder, BatchRules};
+pub(crate) use sentence_file::{SentenceFile, dropped_note};
 pub use settings::{OptimizerConfig, SelectionConfig};
 pub(crate) use text_table::{Column, TextTable};
 pub(crate) use trainer::{Encoding, Method, SentenceModel, Trainer, encode_table};

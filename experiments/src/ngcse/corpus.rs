@@ -7,7 +7,7 @@ use std::path::Path;
 use datagen::simulation::Pattern;
 use datasets::leakage::LeakBy;
 use datasets::ngcse::NgcseSplit;
-use datasets::{LeakIndex, NgcseOptions, SentenceOptions, load_ngcse, load_sentences};
+use datasets::{LeakIndex, NgcseOptions, load_ngcse};
 use encoder::{Template, TextTokenizer};
 use training::{Streams, shuffle, stream};
 
@@ -16,7 +16,7 @@ use super::corruption::Corruption;
 use super::probe::ProbeSet;
 use super::rules;
 use super::setting::{Setting, row_keys, rows_key};
-use crate::embedding::{Column, Form, TextTable, bundled, file_name};
+use crate::embedding::{Column, Form, SentenceFile, TextTable, bundled, dropped_note, file_name};
 use crate::error::RunError;
 
 /// Name of generated rows that are made from the source sentences by rules.
@@ -161,22 +161,10 @@ impl Corpus {
             "" => return Ok(()),
             "pocket" => bundled::sentences()?,
             data => {
-                let path = Path::new(data);
-                let mut rows = load_sentences(path, &SentenceOptions::default())?;
-                self.notes.push(rows.report.to_string());
-                self.hashes
-                    .insert(file_name(path), rows.report.sha256.clone());
-                let texts: Vec<Vec<String>> = (0..rows.len())
-                    .filter_map(|row| rows.texts(row))
-                    .map(|texts| texts.into_iter().map(str::to_owned).collect())
-                    .collect();
-                let check = leaks.check(texts.iter().map(Vec::as_slice));
-                self.notes.push(check.to_string());
-                if config.drop_leaks {
-                    let dropped = rows.retain(|texts| !leaks.leaks(texts, LeakBy::Sentence));
-                    self.notes.push(dropped_note(dropped));
-                }
-                rows.columns().to_vec()
+                let file = SentenceFile::load(Path::new(data), leaks, config.drop_leaks)?;
+                self.notes.extend(file.notes);
+                self.hashes.insert(file.name, file.sha256);
+                file.columns
             }
         };
         if let [_, _, _] = columns.as_slice() {
@@ -230,15 +218,12 @@ impl Corpus {
                 list(&found.other_keys)
             ));
         }
-        let check = leaks.check(found.rows.iter().map(|row| row.texts.as_slice()));
+        let check = leaks.check(found.rows.iter().map(|row| &row.texts));
         self.notes.push(check.to_string());
         let mut rows = found.rows;
         if config.drop_leaks {
             let before = rows.len();
-            rows.retain(|row| {
-                let texts: Vec<&str> = row.texts.iter().map(String::as_str).collect();
-                !leaks.leaks(&texts, LeakBy::Sentence)
-            });
+            rows.retain(|row| !leaks.leaks(&row.texts, LeakBy::Sentence));
             self.notes.push(dropped_note(before - rows.len()));
         }
         if config.data.is_empty() {
@@ -649,10 +634,6 @@ fn select(columns: &[Vec<usize>], rows: &[usize]) -> Vec<Vec<usize>> {
         .iter()
         .map(|column| rows.iter().map(|row| column[*row]).collect())
         .collect()
-}
-
-fn dropped_note(dropped: usize) -> String {
-    format!("{dropped} rows with a text of an evaluation set left out")
 }
 
 #[cfg(test)]

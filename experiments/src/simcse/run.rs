@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use datasets::leakage::LeakBy;
-use datasets::{RowKeys, SentenceOptions, load_sentences};
+use datasets::RowKeys;
 use encoder::bert::{Linear, MlmHead};
 use encoder::{Init, Pooling, SentenceEncoder};
 use kernels::DeviceSpec;
@@ -17,8 +16,8 @@ use training::{Streams, stream};
 use super::config::SimcseConfig;
 use super::method::{Masking, Simcse, SimcseHead};
 use crate::embedding::{
-    BatchOrder, BatchRules, Column, Encoding, Evaluation, Form, Outcome, SentenceModel, Start,
-    StartOptions, TextTable, Trainer, bundled, file_name, finish,
+    BatchOrder, BatchRules, Column, Encoding, Evaluation, Form, Outcome, SentenceFile,
+    SentenceModel, Start, StartOptions, TextTable, Trainer, bundled, finish,
 };
 use crate::error::RunError;
 use crate::result::ResultFile;
@@ -108,23 +107,14 @@ impl Prepared {
         let (columns, name) = if config.data == "pocket" {
             (bundled::sentences()?, "pocket".to_owned())
         } else {
-            let path = Path::new(&config.data);
-            let mut rows = load_sentences(path, &SentenceOptions::default())?;
-            notes.push(rows.report.to_string());
-            hashes.insert(file_name(path), rows.report.sha256.clone());
-            let leaks = &evaluation.leaks;
-            let texts: Vec<Vec<String>> = (0..rows.len())
-                .filter_map(|row| rows.texts(row))
-                .map(|texts| texts.into_iter().map(str::to_owned).collect())
-                .collect();
-            notes.push(leaks.check(texts.iter().map(Vec::as_slice)).to_string());
-            if config.drop_leaks {
-                let dropped = rows.retain(|texts| !leaks.leaks(texts, LeakBy::Sentence));
-                notes.push(format!(
-                    "{dropped} rows with a text of an evaluation set left out"
-                ));
-            }
-            (rows.columns().to_vec(), file_name(path))
+            let file = SentenceFile::load(
+                Path::new(&config.data),
+                &evaluation.leaks,
+                config.drop_leaks,
+            )?;
+            notes.extend(file.notes);
+            hashes.insert(file.name.clone(), file.sha256);
+            (file.columns, file.name)
         };
         let keys = config.no_duplicates.then(|| {
             let mut keys = RowKeys::default();

@@ -6,8 +6,8 @@ use losses::{
     BaseParameterization, Divergence, InputNormalization, KlForm, StarConfig, WeightNormalization,
 };
 use queue::{
-    DnaParams, DnaPolicy, DownParams, DownPolicy, NeighbourFilter, NeighbourPolicy,
-    PrototypeParams, PrototypePolicy,
+    DnaParams, DnaPolicy, DownParams, DownPolicy, MemoryBankConfig, NeighbourFilter,
+    NeighbourPolicy, PrototypeParams, PrototypePolicy, RowStorage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,9 @@ pub struct StarDownConfig {
     pub eval: EvalConfig,
     /// Size of the `random` model.
     pub random: RandomConfig,
+    /// A checkpoint is also written whenever the steps of the run are a multiple of this; 0: after
+    /// every epoch only.
+    pub checkpoint_every: u64,
     /// Checkpoints kept.
     pub checkpoints_kept: usize,
 }
@@ -154,6 +157,8 @@ pub struct TrainConfig {
     pub exclude_self: bool,
     /// `online` or `momentum`: which encoder refills the bank at the start of an epoch.
     pub bank_refill: String,
+    /// `f32` or `f16`: in which type the bank keeps its rows; f16 takes half of the memory.
+    pub bank_storage: String,
 }
 
 /// Evaluation.
@@ -251,6 +256,7 @@ impl Default for StarDownConfig {
                 neighbor_filter: "none".into(),
                 exclude_self: false,
                 bank_refill: "online".into(),
+                bank_storage: "f32".into(),
             },
             eval: EvalConfig {
                 n_init: 20,
@@ -267,6 +273,7 @@ impl Default for StarDownConfig {
                 word_std: 0.0,
                 position_std: 0.0,
             },
+            checkpoint_every: 0,
             checkpoints_kept: 2,
         }
     }
@@ -500,7 +507,18 @@ impl StarDownConfig {
             "train.bank_refill",
             &t.bank_refill,
             &[("online", ()), ("momentum", ())],
-        )
+        )?;
+        self.bank().map(drop)
+    }
+
+    /// Settings of the bank.
+    pub(crate) fn bank(&self) -> Result<MemoryBankConfig, RunError> {
+        let row_storage = one_of(
+            "train.bank_storage",
+            &self.train.bank_storage,
+            &[("f32", RowStorage::F32), ("f16", RowStorage::F16)],
+        )?;
+        Ok(MemoryBankConfig { row_storage })
     }
 
     /// Objectives to train, in order.

@@ -166,7 +166,11 @@ impl<'a> Contrast<'a> {
         )?;
         let mut bank = from_safetensors(file("bank.safetensors")?, NonFinite::Allow)?;
         if let Some(data) = bank.remove("bank") {
-            state.bank = Some(MemoryBank::from_data(data, &self.prepared.device)?);
+            state.bank = Some(MemoryBank::from_data_with_config(
+                data,
+                &self.prepared.device,
+                self.config.bank()?,
+            )?);
         }
         let lists: PolicyState = serde_json::from_slice(file("policy.json")?)
             .map_err(|error| RunError::Data(format!("checkpoint: policy.json: {error}")))?;
@@ -203,7 +207,7 @@ impl<'a> Contrast<'a> {
         );
         match &mut state.bank {
             Some(bank) => bank.refill(rows)?,
-            bank => *bank = Some(MemoryBank::new(rows)?),
+            bank => *bank = Some(MemoryBank::with_config(rows, self.config.bank()?)?),
         }
         let clusters = if state.policy.needs_clusters() {
             let points = ArrayView2::from_shape((n, vectors.dim), &vectors.values)
@@ -222,7 +226,11 @@ impl<'a> Contrast<'a> {
             return Ok(());
         };
         state.policy.refresh(&RefreshContext {
-            bank: bank.vectors(),
+            bank: if state.policy.needs_clusters() {
+                bank.vectors()
+            } else {
+                bank.stored()
+            },
             coarse: &self.prepared.data.train.coarse,
             refresh: epoch as usize,
             clusters: clusters.as_ref().map(|(assignments, centroids)| Clusters {

@@ -140,7 +140,7 @@ impl StarDownRun {
         Span {
             steps: per_epoch * epochs,
             per_epoch,
-            checkpoint_every: 0,
+            checkpoint_every: self.config.checkpoint_every,
         }
     }
 

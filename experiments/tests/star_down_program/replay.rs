@@ -121,6 +121,21 @@ fn killed_and_resumed_with_dropout_and_replaced_tokens() {
 }
 
 #[test]
+fn killed_and_resumed_within_an_epoch_with_a_bank_in_f16() {
+    survives(
+        &[
+            "--set",
+            "train.bank_storage=f16",
+            "--set",
+            "checkpoint_every=2",
+        ],
+        "KILL",
+        &[5, 19, 31, 52, 77],
+        3,
+    );
+}
+
+#[test]
 fn killed_again_and_again_while_starting() {
     // No line has to be there: the kill may come while the data are read or a directory is made.
     let place = Place::new();

@@ -94,6 +94,7 @@ fn every_switch_of_the_objective_has_an_effect() {
         "train.neighbor_filter=coarse",
         "train.exclude_self=true",
         "train.bank_refill=momentum",
+        "train.bank_storage=f16",
         "train.weight_normalization=none",
         "train.tau=0.2",
         "train.gamma=0.5",

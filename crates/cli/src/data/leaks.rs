@@ -141,14 +141,14 @@ fn compare(args: &Args) -> Result<Vec<Entry>, CliError> {
         .iter()
         .map(|file| Entry {
             file: Some(file.report.clone()),
-            leaks: index.check(file.rows.iter().map(Vec::as_slice)),
+            leaks: index.check(&file.rows),
         })
         .collect();
     if files.len() > 1 {
         let rows = files.iter().flat_map(|file| &file.rows);
         entries.push(Entry {
             file: None,
-            leaks: index.check(rows.map(Vec::as_slice)),
+            leaks: index.check(rows),
         });
     }
     Ok(entries)
