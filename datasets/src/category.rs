@@ -669,7 +669,9 @@ fn warnings(
 
 /// Writes a split in form 1 (`text<TAB>coarse[<TAB>fine]`), the inverse of loading it.
 ///
-/// Fine labels are written if the split has them. Ids without a name are written as the number.
+/// Fine labels are written if the split has them. Ids without a name are written as the number. Texts
+/// with tabs or line ends, which quoted fields and JSON can hold, have no form without quotes: they are
+/// written as they are and do not load again.
 ///
 /// ```
 /// let data = datasets::pocket()?;

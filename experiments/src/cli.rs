@@ -82,6 +82,7 @@ impl<C: Serialize + DeserializeOwned> Program<C> {
             (None, None) => fresh_run_dir(&PathBuf::from("runs"), self.name),
         };
         let stop = training::StopFlag::install()?;
+        stop.end_when_idle()?;
         let result = (self.run)(Request {
             config,
             out: out.clone(),

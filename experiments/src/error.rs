@@ -53,6 +53,16 @@ pub enum RunError {
     /// Training loop, checkpoints, run directory.
     #[error(transparent)]
     Training(#[from] training::Error),
+    /// A number of a step is not finite.
+    #[error("stage {stage}: {error}; all rows are in {}, and everything before the step is saved", dump.display())]
+    NotFinite {
+        /// Which number, in which step.
+        error: Box<training::Error>,
+        /// Stage of the run.
+        stage: String,
+        /// File with the rows of the batch.
+        dump: PathBuf,
+    },
     /// result.json.
     #[error(transparent)]
     Result(#[from] crate::result::ResultError),
@@ -78,10 +88,12 @@ impl RunError {
                 training::Error::Step { source, .. } => {
                     source.downcast_ref::<Self>().map_or(1, Self::exit_code)
                 }
-                training::Error::NotFiniteLoss { .. }
+                training::Error::Faulty { .. }
+                | training::Error::NotFiniteLoss { .. }
                 | training::Error::NotFiniteGradient { .. } => 1,
                 _ => 2,
             },
+            Self::NotFinite { .. } => 1,
             Self::Loss(_) | Self::Queue(_) | Self::Clustering(_) | Self::Metrics(_) => 1,
             _ => 2,
         }

@@ -1,6 +1,7 @@
 //! Experiments: one module per system, and what their programs share.
 //!
 //! * [`star_down`]: fine categories from coarse labels (STAR, DOWN, DNA, prototypes).
+//! * [`discover`]: named fine categories from texts with broad labels, as a run directory.
 //! * [`simcse`]: contrastive sentence embeddings, unsupervised and supervised.
 //! * [`regression_sts`]: siamese regression with Translated ReLU and Smooth K2, in two stages.
 //! * [`ngcse`]: training on generated sentences; how hard training sets are to fit.
@@ -10,6 +11,7 @@
 //! * [`parity`]: one training step on several back-ends, compared.
 //! * [`config`]: configuration files, `--set key=value`, and their checks.
 //! * [`result`], [`report`]: `result.json`, `report.html` and plots.
+//! * [`guard`]: what becomes of numbers that are not finite.
 //! * [`session`]: seeds, phases and checkpoints of a run.
 //! * [`cli`], [`error`]: options and exit codes of the programs.
 
@@ -17,10 +19,12 @@ mod batch_file;
 pub mod cli;
 pub mod config;
 pub mod conformance;
+pub mod discover;
 pub mod distill;
 pub mod embedding;
 pub mod error;
 pub mod evaluate;
+pub mod guard;
 mod masking;
 pub mod ngcse;
 pub mod parity;

@@ -10,9 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -51,6 +50,9 @@ pub struct ResultFile {
     pub summary: Vec<Summary>,
     /// Time spent, one entry per stage.
     pub timing: Vec<Timing>,
+    /// Steps left out because of a number that was not finite; not in the file if there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skipped_steps: u64,
     /// Largest resident memory of the process, in MiB.
     #[serde(serialize_with = "finite")]
     pub peak_rss_mb: f64,
@@ -209,6 +211,9 @@ pub enum ResultError {
         /// Reason given by the system.
         source: io::Error,
     },
+    /// The file could not be replaced.
+    #[error(transparent)]
+    Write(#[from] training::Error),
     /// The text is not JSON.
     #[error("not valid JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -249,6 +254,7 @@ impl ResultFile {
             rows: Vec::new(),
             summary: Vec::new(),
             timing: Vec::new(),
+            skipped_steps: 0,
             peak_rss_mb: f64::NAN,
             total_s: f64::NAN,
         }
@@ -320,46 +326,28 @@ impl Row {
     }
 }
 
-/// Writes `bytes` to `path` through a temporary file in the same folder and one rename.
+/// For leaving a count out.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Writes `bytes` to `path` through `<path>.tmp` and one rename.
 ///
 /// # Errors
-/// [`ResultError::Io`] naming the operation and the file; the temporary file is removed.
+/// [`ResultError::Write`] naming the operation and the file; the temporary file is removed.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), ResultError> {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let failed = |operation: &'static str, at: &Path| {
-        let path = at.to_owned();
-        move |source| ResultError::Io {
-            operation,
-            path,
-            source,
-        }
-    };
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))
-        .map_err(failed("write", path))?;
-    let mut temporary_name = std::ffi::OsString::from(".");
-    temporary_name.push(name);
-    temporary_name.push(format!(
-        ".tmp-{}-{}",
-        std::process::id(),
-        SERIAL.fetch_add(1, Ordering::Relaxed)
-    ));
-    let temporary = path.with_file_name(temporary_name);
-    let write = || -> io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        // Without this the rename can reach the disk before the content does.
-        file.sync_all()
-    };
-    let outcome = write()
-        .map_err(failed("write", &temporary))
-        .and_then(|()| fs::rename(&temporary, path).map_err(failed("rename to", path)));
-    if outcome.is_err() {
-        // The first error is the one worth reporting.
-        let _ = fs::remove_file(&temporary);
+    if path.file_name().is_none() {
+        return Err(ResultError::Io {
+            operation: "write",
+            path: path.to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"),
+        });
     }
-    outcome
+    Ok(training::write_atomically(
+        &training::DiskLayer,
+        path,
+        bytes,
+    )?)
 }
 
 impl TryFrom<Value> for ResultFile {
@@ -386,6 +374,10 @@ impl TryFrom<Value> for ResultFile {
             rows: fields.each("rows", read_row)?,
             summary: fields.each("summary", read_summary)?,
             timing: fields.each("timing", read_timing)?,
+            skipped_steps: match fields.map.get("skipped_steps") {
+                None => 0,
+                Some(_) => fields.integer("skipped_steps")?,
+            },
             peak_rss_mb: fields.number("peak_rss_mb")?.unwrap_or(f64::NAN),
             total_s: fields.number("total_s")?.unwrap_or(f64::NAN),
         })

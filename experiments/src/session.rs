@@ -6,6 +6,7 @@
 //! there as if nothing had happened.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,13 +14,14 @@ use kernels::DeviceSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use training::{
-    BoxError, Checkpoint, CheckpointFiles, CheckpointStore, EventWriter, Experiment, Interrupted,
-    Interruption, MetricsLog, Outcome, Progress, RunDir, RunManifest, RunOptions, RunnerMarks,
-    Services, StepReport, StopFlag, fixed_clock, peak_rss_mb, run_steps,
+    BoxError, Checkpoint, CheckpointFiles, CheckpointStore, EventWriter, Experiment, Fault,
+    Interrupted, Interruption, MetricsLog, Outcome, Progress, RunDir, RunManifest, RunOptions,
+    RunnerMarks, Services, Skips, Step, StepReport, StopFlag, fixed_clock, peak_rss_mb, run_steps,
 };
 
 use crate::config::to_toml;
 use crate::error::RunError;
+use crate::guard::{GuardConfig, Statistics};
 use crate::report::{Curve, ReportInput, write_report};
 use crate::result::{DataInfo, ResultFile, Row, StepTime, Timing, summarise};
 
@@ -57,6 +59,21 @@ struct RunState {
     timing: Vec<Timing>,
     /// Timing of the phase at work.
     partial: PartialTiming,
+    /// Steps left out because of a number that is not finite.
+    #[serde(default)]
+    skips: Skips,
+    /// The step at work, if only its look at something is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    half: Option<Half>,
+}
+
+/// What a step came to before it looked at anything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Half {
+    lr: f64,
+    values: BTreeMap<String, f64>,
+    /// Why it was left out, if it was.
+    fault: Option<Fault>,
 }
 
 /// Timing of a phase that may be interrupted and resumed.
@@ -82,6 +99,34 @@ pub(crate) struct Stepped<S> {
     pub(crate) ms: f64,
     /// Seconds of the refill of a memory bank before the step, if there was one.
     pub(crate) refill_s: Option<f64>,
+    /// A number that is not finite; the state has not learned from the batch then.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// Lets go of work that can be done again when a signal has asked the run to stop.
+pub(crate) struct Watch<'a>(pub(crate) &'a StopFlag);
+
+/// Payload of the unwinding that lets go.
+struct LetGo;
+
+impl Watch<'_> {
+    /// Between two parts of the work: unwinds to where the work began if the run is to stop.
+    pub(crate) fn heed(&self) {
+        if self.0.requested().is_some() {
+            // Not a panic: no hook is called, nothing is printed. The encoder's loop over batches
+            // has no other way out.
+            resume_unwind(Box::new(LetGo));
+        }
+    }
+
+    /// Does work that may be let go of; `None` if it was.
+    fn unless_stopped<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(done) => Some(done),
+            Err(payload) if payload.is::<LetGo>() => None,
+            Err(panic) => resume_unwind(panic),
+        }
+    }
 }
 
 /// Training that goes step by step; steps count from 0 within the stage.
@@ -91,16 +136,44 @@ pub(crate) trait Stage {
     /// Input of one step.
     type Batch;
 
+    /// What a step needs beforehand and what can be done again from the same state, such as a refill
+    /// of a memory bank.
+    fn prepare(&mut self, _state: &mut Self::State, _step: u64) -> Result<(), RunError> {
+        Ok(())
+    }
+
     /// The batch of a step: a function of index and state alone.
     fn batch(&mut self, state: &Self::State, step: u64) -> Result<Self::Batch, RunError>;
 
-    /// One step. Nothing but state, batch and index may influence the result.
+    /// One step: losses, gradients and, if [`training::examine`] finds them sound, an update. Nothing
+    /// but state, batch and index may influence the result.
     fn step(
         &mut self,
         state: Self::State,
         batch: Self::Batch,
         step: u64,
+        statistics: Statistics,
     ) -> Result<Stepped<Self::State>, RunError>;
+
+    /// What comes after a step: a look at a development set and the like, with further values for the
+    /// log. Between its parts it asks `watch`; if it is let go of, it comes again from the same state,
+    /// so that state may change only at the end.
+    fn look(
+        &mut self,
+        _state: &mut Self::State,
+        _step: u64,
+        _values: &mut BTreeMap<String, f64>,
+        _watch: &Watch<'_>,
+    ) -> Result<(), RunError> {
+        Ok(())
+    }
+
+    /// Rows of the batch of a step by kind, counted from 0 in the order of the run.
+    fn rows(
+        &mut self,
+        state: &Self::State,
+        step: u64,
+    ) -> Result<BTreeMap<String, Vec<usize>>, RunError>;
 
     /// The state as files of a checkpoint.
     fn save(&self, state: &Self::State) -> Result<CheckpointFiles, RunError>;
@@ -146,6 +219,8 @@ pub(crate) struct Opening<'o> {
     pub(crate) model: &'o BTreeMap<String, String>,
     /// Checkpoints kept.
     pub(crate) checkpoints_kept: usize,
+    /// What becomes of numbers that are not finite.
+    pub(crate) guard: &'o GuardConfig,
 }
 
 /// An open run directory with everything that writes to it.
@@ -166,6 +241,7 @@ pub(crate) struct Session<'a> {
     /// Files of the checkpoint that the phase at work continues from.
     resumed: Option<CheckpointFiles>,
     checkpoints_kept: usize,
+    guard: GuardConfig,
     /// First global step of the phase at work.
     offset: u64,
 }
@@ -213,6 +289,10 @@ impl<'a> Session<'a> {
         } else {
             RunDir::create(&request.out, &to_toml(&request.config)?, &manifest)?
         };
+        request.stop.set_farewell(format!(
+            "what was done is saved; continue with --resume {}",
+            dir.path().display()
+        ));
         let store = CheckpointStore::new(dir.path());
         let (mut state, mut carried, mut resumed) =
             (RunState::default(), CheckpointFiles::new(), None);
@@ -225,7 +305,7 @@ impl<'a> Session<'a> {
             state = read_state(&checkpoint)?;
             let (kept, own) = split_carried(checkpoint.files);
             carried = kept;
-            resumed = (state.local > 0).then_some(own);
+            resumed = (state.local > 0 || state.half.is_some()).then_some(own);
         }
         Ok(Self {
             metrics: MetricsLog::open(dir.metrics_path(), lines)?,
@@ -242,6 +322,7 @@ impl<'a> Session<'a> {
             carried,
             resumed,
             checkpoints_kept: opening.checkpoints_kept,
+            guard: opening.guard.clone(),
             offset: 0,
         })
     }
@@ -325,6 +406,7 @@ impl<'a> Session<'a> {
         result.rows = self.state.rows.clone();
         result.summary = summarise(&result.rows);
         result.timing = self.state.timing.clone();
+        result.skipped_steps = self.state.skips.total;
         result.peak_rss_mb = peak_rss_mb().unwrap_or(0.0);
         result.total_s = began.elapsed().as_secs_f64();
         result
@@ -394,6 +476,8 @@ impl<'a> Session<'a> {
                 offset: self.offset,
                 run: self.state.clone(),
                 carried: &self.carried,
+                guard: &self.guard,
+                watch: Watch(self.stop),
             };
             let options = RunOptions {
                 steps: self.offset + local..self.offset + end,
@@ -407,8 +491,9 @@ impl<'a> Session<'a> {
                 checkpoints: Some(&self.store),
                 stop: self.stop,
             };
-            let done = run_steps(&mut running, state, &options, &mut services)?;
+            let done = run_steps(&mut running, state, &options, &mut services);
             self.state = running.run;
+            let done = done.map_err(|error| self.stopped_by(error, name, per_epoch))?;
             if let Outcome::Interrupted(interruption) = done.outcome {
                 return Err(self.interrupted(interruption));
             }
@@ -419,6 +504,34 @@ impl<'a> Session<'a> {
                 .push(began.elapsed().as_secs_f64());
         }
         Ok(state)
+    }
+
+    /// A run that ends because of a number that is not finite leaves a file with the rows of the batch.
+    fn stopped_by(&self, error: training::Error, stage: &str, per_epoch: u64) -> RunError {
+        let training::Error::Faulty { step, fault } = &error else {
+            return error.into();
+        };
+        let dump = Dump {
+            schema: "asterism/non-finite/1",
+            stage,
+            seed: self.seed(),
+            epoch: step.saturating_sub(self.offset) / per_epoch,
+            step: *step,
+            skipped_before: self.state.skips.in_a_row,
+            fault,
+        };
+        let written = serde_json::to_vec_pretty(&dump)
+            .map_err(|error| RunError::Data(format!("write {NON_FINITE}: {error}")))
+            .and_then(|text| Ok(self.dir.write(NON_FINITE, &text)?));
+        match written {
+            Ok(dump) => RunError::NotFinite {
+                error: Box::new(error),
+                stage: stage.to_owned(),
+                dump,
+            },
+            // A disk that is full as well: the number is what has to be known.
+            Err(_) => error.into(),
+        }
     }
 
     /// Books the results of a phase; `evaluating` is when its evaluation began.
@@ -503,6 +616,23 @@ pub(crate) fn file_of<'f>(files: &'f CheckpointFiles, name: &str) -> Result<&'f 
         .ok_or_else(|| RunError::Data(format!("checkpoint: file {name} is missing")))
 }
 
+/// File with the number that ended a run and the rows it came from.
+const NON_FINITE: &str = "non-finite.json";
+
+/// Its content.
+#[derive(Serialize)]
+struct Dump<'d> {
+    schema: &'static str,
+    stage: &'d str,
+    seed: u64,
+    epoch: u64,
+    step: u64,
+    /// Steps left out right before it.
+    skipped_before: u64,
+    #[serde(flatten)]
+    fault: &'d Fault,
+}
+
 /// A stage as the loop of `training` sees it: steps counted over the whole run, and checkpoints that
 /// hold the run's position beside the stage's own files.
 struct Running<'s, S: Stage> {
@@ -512,11 +642,20 @@ struct Running<'s, S: Stage> {
     offset: u64,
     run: RunState,
     carried: &'s CheckpointFiles,
+    guard: &'s GuardConfig,
+    watch: Watch<'s>,
 }
 
 impl<S: Stage> Experiment for Running<'_, S> {
     type State = S::State;
     type Batch = S::Batch;
+
+    fn prepare(&mut self, state: &mut S::State, step: u64) -> Result<(), BoxError> {
+        if self.run.half.is_some() {
+            return Ok(());
+        }
+        self.stage.prepare(state, step - self.offset).map_err(boxed)
+    }
 
     fn batch(&mut self, state: &S::State, step: u64) -> Result<S::Batch, BoxError> {
         self.stage.batch(state, step - self.offset).map_err(boxed)
@@ -527,21 +666,70 @@ impl<S: Stage> Experiment for Running<'_, S> {
         state: S::State,
         batch: S::Batch,
         step: u64,
-    ) -> Result<(S::State, StepReport), BoxError> {
+    ) -> Result<Step<S::State>, BoxError> {
         let local = step - self.offset;
-        let stepped = self.stage.step(state, batch, local).map_err(boxed)?;
-        self.run.partial.step_ms.push(stepped.ms);
-        self.run.partial.refill_s.extend(stepped.refill_s);
+        let (mut state, half) = match self.run.half.take() {
+            Some(half) => (state, half),
+            None => {
+                let statistics = Statistics::of_step(self.guard, local);
+                let stepped = self.stage.step(state, batch, local, statistics);
+                let Stepped {
+                    state,
+                    lr,
+                    mut values,
+                    ms,
+                    refill_s,
+                    fault,
+                } = stepped.map_err(boxed)?;
+                let fault = match fault {
+                    None => {
+                        self.run.skips.done();
+                        None
+                    }
+                    Some(fault) => {
+                        let rows = self.stage.rows(&state, local).map_err(boxed)?;
+                        let fault = fault.with_rows(rows);
+                        if !self.run.skips.skip(self.guard.most_skips()) {
+                            return Ok(Step::Faulty { state, fault });
+                        }
+                        values.retain(|_, value| value.is_finite());
+                        values.insert("skipped".to_owned(), self.run.skips.total as f64);
+                        Some(fault)
+                    }
+                };
+                self.run.partial.step_ms.push(ms);
+                self.run.partial.refill_s.extend(refill_s);
+                (state, Half { lr, values, fault })
+            }
+        };
+        let mut values = half.values.clone();
+        let looked = self
+            .watch
+            .unless_stopped(|| self.stage.look(&mut state, local, &mut values, &self.watch));
+        match looked {
+            Some(looked) => looked.map_err(boxed)?,
+            None => {
+                self.run.half = Some(half);
+                return Ok(Step::Halted { state });
+            }
+        }
         self.run.local = local + 1;
         let report = StepReport {
             stage: self.name.to_owned(),
             epoch: local / self.span.per_epoch.max(1),
             step,
             total_steps: self.offset + self.span.steps,
-            lr: stepped.lr,
-            values: stepped.values,
+            lr: half.lr,
+            values,
         };
-        Ok((stepped.state, report))
+        Ok(match half.fault {
+            None => Step::Done { state, report },
+            Some(fault) => Step::Skipped {
+                state,
+                report,
+                fault,
+            },
+        })
     }
 
     fn save(&self, state: &S::State) -> Result<CheckpointFiles, BoxError> {
@@ -558,25 +746,6 @@ fn boxed(error: RunError) -> BoxError {
         RunError::Training(error) => Box::new(error),
         other => Box::new(other),
     }
-}
-
-/// A loss that is NaN or infinite, before its gradient is asked for: the gradient's norm would be
-/// blamed for it.
-pub(crate) fn check_losses(
-    values: &BTreeMap<String, f64>,
-    step: u64,
-) -> Result<(), training::Error> {
-    // Backwards, so that a part such as `loss_mlm` is named before the sum `loss`.
-    for (name, value) in values.iter().rev() {
-        if name.starts_with("loss") && !value.is_finite() {
-            return Err(training::Error::NotFiniteLoss {
-                step,
-                name: name.clone(),
-                value: *value,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Minimum, median and maximum.
@@ -632,24 +801,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_of_the_loss_is_blamed_before_the_sum() {
-        let values = |pairs: &[(&str, f64)]| -> BTreeMap<String, f64> {
-            pairs
-                .iter()
-                .map(|(name, x)| ((*name).to_owned(), *x))
-                .collect()
-        };
-        check_losses(&values(&[("loss", 1.0), ("loss_mlm", 0.5)]), 3).unwrap();
-        // Only losses: other figures may be missing or undefined.
-        check_losses(&values(&[("loss", 1.0), ("grad_norm", f64::NAN)]), 3).unwrap();
-        for (part, named) in [(f64::NAN, "loss_mlm"), (0.5, "`loss`")] {
-            let values = values(&[("loss", f64::INFINITY), ("loss_mlm", part)]);
-            let error = check_losses(&values, 3).unwrap_err().to_string();
-            assert!(error.contains(named), "{error}");
-        }
-    }
-
-    #[test]
     fn spread_of_times() {
         assert!(spread(&[]).is_none());
         let found = spread(&[3.0, 1.0, 2.0, 9.0, 4.0]).unwrap();
@@ -685,6 +836,286 @@ mod tests {
         };
         let bytes = to_bytes(&state).unwrap();
         assert_eq!(serde_json::from_slice::<RunState>(&bytes).unwrap(), state);
+    }
+
+    /// Adds up the indices of its steps; some of them are faulty, and one looks at something.
+    struct Adding<'a> {
+        faulty: &'a [u64],
+        looks_at: Option<u64>,
+        /// Asked to stop in the middle of that look.
+        stop: Option<&'a StopFlag>,
+    }
+
+    const STEPS: u64 = 8;
+
+    impl Stage for Adding<'_> {
+        type State = u64;
+        type Batch = u64;
+
+        fn batch(&mut self, _: &u64, step: u64) -> Result<u64, RunError> {
+            Ok(step)
+        }
+
+        fn step(
+            &mut self,
+            mut state: u64,
+            batch: u64,
+            step: u64,
+            _: Statistics,
+        ) -> Result<Stepped<u64>, RunError> {
+            let faulty = self.faulty.contains(&step);
+            let fault = faulty.then(|| {
+                let fault = r#"{"quantity":"loss","tensor":"loss_a","value":"NaN","rows":{}}"#;
+                serde_json::from_str(fault).unwrap()
+            });
+            if !faulty {
+                state += batch;
+            }
+            let loss = if faulty { f64::NAN } else { state as f64 };
+            Ok(Stepped {
+                state,
+                lr: 0.5,
+                values: BTreeMap::from([("loss".to_owned(), loss)]),
+                ms: 1.0,
+                refill_s: None,
+                fault,
+            })
+        }
+
+        fn look(
+            &mut self,
+            state: &mut u64,
+            step: u64,
+            values: &mut BTreeMap<String, f64>,
+            watch: &Watch<'_>,
+        ) -> Result<(), RunError> {
+            if self.looks_at == Some(step) {
+                values.insert("half_a_look".to_owned(), 1.0);
+                if let Some(stop) = self.stop {
+                    stop.request(Interruption::Terminate);
+                }
+                watch.heed();
+                *state += 1000;
+                values.remove("half_a_look");
+                values.insert("looked".to_owned(), *state as f64);
+            }
+            Ok(())
+        }
+
+        fn rows(&mut self, _: &u64, step: u64) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+            Ok(BTreeMap::from([("rows".to_owned(), vec![step as usize])]))
+        }
+
+        fn save(&self, state: &u64) -> Result<CheckpointFiles, RunError> {
+            Ok(CheckpointFiles::from([(
+                "sum".to_owned(),
+                to_bytes(state)?,
+            )]))
+        }
+    }
+
+    impl Program for Adding<'_> {
+        fn phases(&self) -> Vec<u64> {
+            vec![STEPS]
+        }
+
+        fn phase(&mut self, session: &mut Session<'_>, _: usize, _: u64) -> Result<(), RunError> {
+            let state = match session.take_resumed() {
+                Some(files) => serde_json::from_slice(file_of(&files, "sum")?).unwrap(),
+                None => 0,
+            };
+            let span = Span {
+                steps: STEPS,
+                per_epoch: 4,
+                checkpoint_every: 3,
+            };
+            let sum = session.train("adding", span, self, state)?;
+            session.carry("sum", sum.to_string().into_bytes());
+            session.conclude("adding", Vec::new(), Instant::now())
+        }
+    }
+
+    /// One session in `out`, new or continued; its results.
+    fn session(
+        out: &Path,
+        guard: &GuardConfig,
+        stop: &StopFlag,
+        mut adding: Adding<'_>,
+    ) -> Result<ResultFile, RunError> {
+        let nothing = BTreeMap::new();
+        let opening = Opening {
+            experiment: "adding",
+            seeds: &[0],
+            device: DeviceSpec::default(),
+            data: &nothing,
+            model: &nothing,
+            checkpoints_kept: 2,
+            guard,
+        };
+        let request = Request {
+            config: BTreeMap::from([("guard", guard)]),
+            out: out.to_owned(),
+            resume: out.join("manifest.json").exists(),
+            progress: Box::new(training::Quiet),
+            stop,
+            command: Vec::new(),
+        };
+        let mut session = Session::open(request, &opening)?;
+        session.run(&mut adding)?;
+        Ok(session.result(DataInfo::default(), Value::Null, Instant::now()))
+    }
+
+    const SOUND: Adding<'_> = Adding {
+        faulty: &[],
+        looks_at: None,
+        stop: None,
+    };
+
+    fn skip(max_skips: u64) -> GuardConfig {
+        GuardConfig {
+            non_finite: "skip".to_owned(),
+            max_skips,
+            ..GuardConfig::default()
+        }
+    }
+
+    fn log(out: &Path) -> Vec<Value> {
+        let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let lines = text.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_faulty_step_stops_the_run_saved_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let (stop, guard) = (StopFlag::new(), GuardConfig::default());
+        let faulty = Adding {
+            faulty: &[5],
+            ..SOUND
+        };
+        let error = session(&out, &guard, &stop, faulty).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        let text = error.to_string();
+        let told =
+            "stage adding: step 5: `loss_a` is NaN, expected a finite number; batch: rows 5;";
+        assert!(
+            text.starts_with(told) && text.contains(NON_FINITE),
+            "{text}"
+        );
+        let dump: Value =
+            serde_json::from_slice(&std::fs::read(out.join(NON_FINITE)).unwrap()).unwrap();
+        let wanted = json!({
+            "schema": "asterism/non-finite/1", "stage": "adding", "seed": 0, "epoch": 1, "step": 5,
+            "skipped_before": 0, "quantity": "loss", "tensor": "loss_a", "value": "NaN",
+            "rows": {"rows": [5]},
+        });
+        assert_eq!(dump, wanted);
+        let kept = CheckpointStore::new(&out).latest().unwrap().unwrap();
+        assert_eq!((kept.step, kept.file("sum").unwrap()), (5, &b"10"[..]));
+        // With the cause gone it goes on from there.
+        let result = session(&out, &guard, &stop, SOUND).unwrap();
+        assert_eq!(result.skipped_steps, 0);
+        assert_eq!(log(&out)[7]["loss"], 28.0);
+    }
+
+    #[test]
+    fn faulty_steps_are_left_out_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let stop = StopFlag::new();
+        let faulty = || Adding {
+            faulty: &[1, 2, 6],
+            ..SOUND
+        };
+        let result = session(&out, &skip(2), &stop, faulty()).unwrap();
+        assert_eq!(result.skipped_steps, 3);
+        assert_eq!(result.timing[0].steps, STEPS);
+        let log = log(&out);
+        assert_eq!(log.len(), 8 + 3);
+        let skips: Vec<&Value> = log
+            .iter()
+            .filter(|line| line["event"] == "skipped")
+            .collect();
+        assert_eq!(skips[2]["rows"], json!({"rows": [6]}));
+        assert_eq!(
+            (&log[8]["skipped"], log[8].get("loss")),
+            (&json!(3.0), None)
+        );
+        assert_eq!(log[10]["loss"], json!(28 - 1 - 2 - 6));
+        // Two in a row are one too many.
+        let out = dir.path().join("strict");
+        let error = session(&out, &skip(1), &stop, faulty()).unwrap_err();
+        assert!(error.to_string().contains("step 2: `loss_a`"), "{error}");
+        let dump = std::fs::read_to_string(out.join(NON_FINITE)).unwrap();
+        assert!(dump.contains("\"skipped_before\": 1"), "{dump}");
+        // The count outlives the process.
+        let again = session(&out, &skip(1), &stop, faulty()).unwrap_err();
+        assert!(again.to_string().contains("step 2: "), "{again}");
+    }
+
+    #[test]
+    fn a_look_that_is_let_go_of_comes_again_and_the_step_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        fn looking(stop: Option<&StopFlag>) -> Adding<'_> {
+            Adding {
+                looks_at: Some(4),
+                stop,
+                ..SOUND
+            }
+        }
+        for guard in [GuardConfig::default(), skip(1)] {
+            let faulty: &[u64] = if guard.most_skips() > 0 { &[4] } else { &[] };
+            let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+            let calm = StopFlag::new();
+            let adding = Adding {
+                faulty,
+                ..looking(None)
+            };
+            session(&a, &guard, &calm, adding).unwrap();
+            let stop = StopFlag::new();
+            let adding = Adding {
+                faulty,
+                ..looking(Some(&stop))
+            };
+            let error = session(&b, &guard, &stop, adding).unwrap_err();
+            assert_eq!(error.exit_code(), 143);
+            let kept = CheckpointStore::new(&b).latest().unwrap().unwrap();
+            let state = read_state(&kept).unwrap();
+            assert_eq!((state.local, state.half.is_some()), (4, true));
+            let adding = Adding {
+                faulty,
+                ..looking(None)
+            };
+            let result = session(&b, &guard, &calm, adding).unwrap();
+            assert_eq!(result.skipped_steps, faulty.len() as u64);
+            assert_eq!(log(&a), log(&b));
+            let bytes = |run: &Path| {
+                let kept = CheckpointStore::new(run).latest().unwrap().unwrap();
+                kept.file(training::RUNNER_FILE).unwrap().to_vec()
+            };
+            assert_eq!(bytes(&a), bytes(&b));
+            std::fs::remove_dir_all(&a).unwrap();
+            std::fs::remove_dir_all(&b).unwrap();
+        }
+    }
+
+    #[test]
+    fn other_panics_go_on_through_a_look() {
+        let stop = StopFlag::new();
+        let caught = catch_unwind(|| {
+            Watch(&stop).unless_stopped(|| resume_unwind(Box::new("something else")))
+        });
+        let payload = caught.map(|found: Option<()>| found.is_some()).unwrap_err();
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"something else"));
+        assert_eq!(
+            Watch(&stop).unless_stopped(|| Watch(&stop).heed()),
+            Some(())
+        );
+        stop.request(Interruption::Interrupt);
+        assert_eq!(Watch(&stop).unless_stopped(|| Watch(&stop).heed()), None);
     }
 
     #[test]

@@ -16,8 +16,16 @@ use tempfile::TempDir;
 
 use crate::program::{Done, call, check_refusal};
 
+// Shared by programs that do not all need all of it.
+#[allow(dead_code)]
+#[path = "support/guard.rs"]
+mod non_finite;
 #[path = "support/program.rs"]
 mod program;
+#[cfg(unix)]
+#[allow(dead_code)]
+#[path = "support/traces.rs"]
+mod traces;
 
 /// Messages the corpus is made of.
 const MESSAGES: usize = 300;
@@ -62,6 +70,12 @@ impl Place {
 
     /// A tiny run; later settings win.
     fn run(&self, out: &str, settings: &[&str]) -> Done {
+        let arguments = Self::arguments(out, settings);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.program(&arguments)
+    }
+
+    fn arguments(out: &str, settings: &[&str]) -> Vec<String> {
         let steps = format!("max_steps={STEPS}");
         let messages = format!("utterances={MESSAGES}");
         let tiny = [
@@ -82,11 +96,11 @@ impl Place {
             "checkpoint_every=2",
             "checkpoints_kept=10",
         ];
-        let mut arguments = vec!["--out", out];
+        let mut arguments = vec!["--out".to_owned(), out.to_owned()];
         for setting in tiny.iter().chain(settings) {
-            arguments.extend(["--set", setting]);
+            arguments.extend(["--set".to_owned(), (*setting).to_owned()]);
         }
-        self.program(&arguments)
+        arguments
     }
 
     fn run_well(&self, out: &str, settings: &[&str]) -> Done {
@@ -286,4 +300,63 @@ fn the_settings_of_the_pocket_encoder_are_the_defaults_on_its_data() {
         ..defaults
     };
     assert_eq!(to_toml(&config).unwrap(), to_toml(&on_its_data).unwrap());
+}
+
+/// Stops a run of two seeds at growing numbers of log lines.
+#[cfg(unix)]
+fn survives(signal: &str, moments: &[usize], at_least: usize) {
+    let place = Place::new();
+    let settings = ["seeds=[0,1]", "checkpoints_kept=1", "selection.every=2"];
+    place.run_well("reference", &settings);
+    let needed = ["model/model.safetensors", "metrics.jsonl", "corpus.json"];
+    let expected = traces::Traces::of(&place.at("reference"), &needed);
+    let scene = traces::Scene {
+        binary: env!("CARGO_BIN_EXE_distill"),
+        dir: place.0.path(),
+    };
+    let arguments = Place::arguments("out", &settings);
+    scene.survives(&arguments, signal, moments, at_least, &expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_and_resumed() {
+    survives("KILL", &[0, 1, 3, 5, 9, 12], 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_save_and_go_on() {
+    survives("INT", &[1, 4, 9], 1);
+    survives("TERM", &[1, 4, 9], 1);
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let place = Place::new();
+    for threads in ["1", "2"] {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_distill"))
+            .args(Place::arguments(threads, &[]))
+            .env("RAYON_NUM_THREADS", threads)
+            .current_dir(place.0.path())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+    for name in [
+        "metrics.jsonl",
+        "model/model.safetensors",
+        "teacher/00000.f16",
+    ] {
+        let [one, two] = ["1", "2"].map(|run| place.bytes(&format!("{run}/{name}")));
+        assert!(one == two, "{name}");
+    }
+}
+
+#[test]
+fn training_that_diverges_stops_with_its_rows() {
+    let place = Place::new();
+    let done = place.run("out", &["lr=1e30"]);
+    let binary = env!("CARGO_BIN_EXE_distill");
+    non_finite::check_stop(binary, place.0.path(), &done, &["rows"]);
 }

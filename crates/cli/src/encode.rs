@@ -3,15 +3,25 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use encoder::{Embeddings, Precision, Prompt, QuantizedValues, Ranges, SentenceEncoder, quantize};
-use experiments::evaluate::program::which_prompt;
+use columnar::{Column, Values};
+use datasets::hash::sha256_file;
+use datasets::pocket::model_dir;
+use encoder::{
+    Embeddings, Precision, Prompt, QuantizedEmbeddings, QuantizedValues, Ranges, SentenceEncoder,
+    quantize,
+};
+use experiments::evaluate::program::asked_prompt;
 use serde::Serialize;
+use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
 use crate::inference::InferenceArgs;
 use crate::input::Texts;
 use crate::model::Overrides;
 use crate::output::Output;
+use crate::rows::form::OutForm;
+use crate::rows::source::Chunk;
+use crate::rows::{RowArgs, Task, distinct, model_digest};
 
 /// Batches that are read before the first is computed: texts of similar length share a batch.
 const BATCHES_READ: usize = 16;
@@ -19,7 +29,8 @@ const BATCHES_READ: usize = 16;
 /// Turn texts into vectors.
 ///
 /// Prints one row a text, in order: the numbers separated by tabs, or with --json an object
-/// {"text", "vector"}. Blank lines count as texts.
+/// {"text", "vector"}. Blank lines count as texts. Files of any size are read with --in and written
+/// with --out; in Parquet files and Arrow streams the vectors are the column `vector`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -44,6 +55,8 @@ pub(crate) struct Args {
     /// Texts computed at once.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = crate::model::positive)]
     batch_size: usize,
+    #[command(flatten)]
+    rows: RowArgs,
 }
 
 #[derive(Serialize)]
@@ -52,33 +65,123 @@ struct Row<'a, T> {
     vector: &'a [T],
 }
 
+/// A model at work.
+struct Encoder<'a> {
+    model: &'a SentenceEncoder,
+    prompt: Prompt<'a>,
+    precision: Precision,
+    ranges: Option<Ranges>,
+    batch_size: usize,
+    /// What the vectors depend on.
+    settings: Map<String, Value>,
+}
+
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     check_calibration(args.precision, args.calibration.is_some())?;
     let inference = args.inference;
-    let json = inference.json;
     let mut model = args
         .overrides
         .load(&inference.model, false, inference.device)?;
     model
         .set_truncate_dim(args.truncate_dim)
         .map_err(CliError::option("--truncate-dim"))?;
-    let prompt = prompt(args.prompt.as_deref(), &model)?;
-    let group_size = args.batch_size.saturating_mul(BATCHES_READ);
-    let encode =
-        |texts: &[String]| Ok::<_, CliError>(model.encode_with(texts, args.batch_size, prompt)?);
-    let ranges = match &args.calibration {
-        Some(path) => Some(calibrate(path, group_size, encode)?),
-        None => None,
+    let prompt =
+        asked_prompt(args.prompt.as_deref(), &model).map_err(|problem| CliError::Option {
+            option: "--prompt",
+            problem,
+        })?;
+    let settings = if args.rows.is_file() {
+        let calibration = args.calibration.as_deref();
+        let digest = |path| sha256_file(path).map_err(CliError::file("read", path));
+        let settings = json!({
+            "command": "encode",
+            "model_sha256": model_digest(&model_dir(&inference.model)?)?,
+            "device": format!("{:?}", inference.device),
+            "batch_size": args.batch_size,
+            "overrides": format!("{:?}", args.overrides),
+            "prompt": args.prompt,
+            "truncate_dim": args.truncate_dim,
+            "precision": args.precision.to_string(),
+            "calibration_sha256": calibration.map(digest).transpose()?.map(|(sha256, _)| sha256),
+        });
+        settings.as_object().cloned().unwrap_or_default()
+    } else {
+        Map::new()
     };
-    inference.for_each_group(group_size, |texts, output| {
-        let vectors = quantize(&encode(texts)?, args.precision, ranges.as_ref())?;
-        match &vectors.values {
-            QuantizedValues::Float32(values) => print(output, json, texts, values, vectors.width),
-            QuantizedValues::Signed(values) => print(output, json, texts, values, vectors.width),
-            QuantizedValues::Unsigned(values) => print(output, json, texts, values, vectors.width),
+    let mut encoder = Encoder {
+        model: &model,
+        prompt,
+        precision: args.precision,
+        ranges: None,
+        batch_size: args.batch_size,
+        settings,
+    };
+    let group = args.batch_size.saturating_mul(BATCHES_READ);
+    if let Some(path) = &args.calibration {
+        encoder.ranges = Some(calibrate(path, group, |texts| encoder.vectors(texts))?);
+    }
+    let json = inference.json;
+    args.rows
+        .run(&mut encoder, inference.texts, json, None, group)
+}
+
+impl Encoder<'_> {
+    fn vectors(&self, texts: &[String]) -> Result<Embeddings, CliError> {
+        let (different, places) = distinct(texts.iter().map(String::as_str));
+        let vectors = self
+            .model
+            .encode_with(&different, self.batch_size, self.prompt)?;
+        if different.len() == texts.len() {
+            return Ok(vectors);
         }
-    })
+        let rows = places.iter().flat_map(|place| vectors.row(*place));
+        Ok(Embeddings {
+            values: rows.copied().collect(),
+            dim: vectors.dim,
+        })
+    }
+}
+
+impl Task for Encoder<'_> {
+    type Answers = QuantizedEmbeddings;
+
+    fn settings(&self) -> Map<String, Value> {
+        self.settings.clone()
+    }
+
+    fn answer(&self, chunk: &Chunk) -> Result<QuantizedEmbeddings, CliError> {
+        let vectors = self.vectors(&chunk.texts)?;
+        Ok(quantize(&vectors, self.precision, self.ranges.as_ref())?)
+    }
+
+    fn lines(
+        &self,
+        chunk: &Chunk,
+        answers: &QuantizedEmbeddings,
+        form: OutForm,
+        out: &mut Output<Vec<u8>>,
+    ) -> Result<(), CliError> {
+        let (texts, json, width) = (&chunk.texts, form == OutForm::Jsonl, answers.width);
+        match &answers.values {
+            QuantizedValues::Float32(values) => print(out, json, texts, values, width),
+            QuantizedValues::Signed(values) => print(out, json, texts, values, width),
+            QuantizedValues::Unsigned(values) => print(out, json, texts, values, width),
+        }
+    }
+
+    fn columns(&self, answers: QuantizedEmbeddings) -> Vec<Column> {
+        let width = answers.width;
+        let values = match answers.values {
+            QuantizedValues::Float32(values) => Values::Vectors { values, width },
+            QuantizedValues::Signed(values) => Values::SignedBytes { values, width },
+            QuantizedValues::Unsigned(values) => Values::UnsignedBytes { values, width },
+        };
+        vec![Column {
+            name: "vector".to_owned(),
+            values,
+        }]
+    }
 }
 
 /// For clap: the names of the library, and `f32`.
@@ -106,23 +209,6 @@ fn check_calibration(precision: Precision, given: bool) -> Result<(), CliError> 
         _ => return Ok(()),
     };
     Err(CliError::Option { option, problem })
-}
-
-/// The prompt asked for, if the model can use it.
-fn prompt<'a>(asked: Option<&'a str>, model: &SentenceEncoder) -> Result<Prompt<'a>, CliError> {
-    let Some(asked) = asked else {
-        return Ok(Prompt::Default);
-    };
-    let refuse = |problem: String| CliError::Option {
-        option: "--prompt",
-        problem,
-    };
-    let prompt = which_prompt(asked, &model.prompts).map_err(refuse)?;
-    // Without texts, this says whether the model takes a prompt at all.
-    model
-        .token_ids::<&str>(&[], prompt)
-        .map_err(|error| refuse(error.to_string()))?;
-    Ok(prompt)
 }
 
 /// Ranges of the vectors of all texts in a file, read group by group.
@@ -158,7 +244,7 @@ fn calibrate(
 }
 
 fn print<T: Display + Serialize>(
-    output: &mut Output,
+    output: &mut Output<Vec<u8>>,
     json: bool,
     texts: &[String],
     values: &[T],
@@ -184,7 +270,6 @@ fn tabs<T: Display>(vector: &[T]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use encoder::Prompts;
 
     #[test]
     fn numbers_read_back_unchanged() {
@@ -213,27 +298,6 @@ mod tests {
             assert_eq!(check_calibration(known, true).is_ok(), bytes, "{known}");
             assert_eq!(check_calibration(known, false).is_ok(), !bytes, "{known}");
         }
-    }
-
-    #[test]
-    fn one_plain_word_is_a_name_and_everything_else_a_text() {
-        let mut prompts = Prompts::default();
-        for name in ["query", "two words"] {
-            prompts.texts.insert(name.to_owned(), "x".to_owned());
-        }
-        for (asked, want) in [
-            ("", Prompt::None),
-            ("query", Prompt::Named("query")),
-            ("two words", Prompt::Named("two words")),
-            ("query: ", Prompt::Text("query: ")),
-            ("检索", Prompt::Text("检索")),
-        ] {
-            assert_eq!(which_prompt(asked, &prompts), Ok(want));
-        }
-        let error = which_prompt("quer", &prompts).unwrap_err();
-        assert!(error.contains("no prompt `quer`; this model has: query, two words;"));
-        let error = which_prompt("query", &Prompts::default()).unwrap_err();
-        assert!(error.contains("this model has: none"));
     }
 
     #[test]

@@ -6,10 +6,13 @@ use std::process::ExitCode;
 
 use datasets::FetchError;
 use encoder::EncoderError;
+use experiments::discover::DiscoverError;
 use experiments::error::RunError;
 use miette::Diagnostic;
+use server::StartError;
 use thiserror::Error;
 
+use crate::categories::CategoriesError;
 use crate::datagen::DatagenError;
 
 /// Error of a command.
@@ -48,6 +51,15 @@ pub(crate) enum CliError {
         problem: &'static str,
         /// What to try.
         help: String,
+    },
+    /// A folder that `discover` did not write.
+    #[error("{}: not a run of `asterism discover`: it has no {missing}", path.display())]
+    #[diagnostic(help("make one: asterism discover --help"))]
+    NoRun {
+        /// What was given.
+        path: PathBuf,
+        /// The file that is missing.
+        missing: &'static str,
     },
     /// A model without categories.
     #[error("{}: the model has no centroids", path.display())]
@@ -96,6 +108,17 @@ pub(crate) enum CliError {
         /// The folder.
         path: PathBuf,
     },
+    /// `doctor` found something that does not work.
+    #[error("{failed} check{} failed", if *failed == 1 { "" } else { "s" })]
+    #[diagnostic(help("do what stands behind the arrows above"))]
+    Unhealthy {
+        /// Number of failed checks.
+        failed: usize,
+    },
+    /// Finding categories.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Discover(Box<DiscoverError>),
     /// Training.
     #[error(transparent)]
     Run(Box<RunError>),
@@ -121,9 +144,69 @@ pub(crate) enum CliError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Datagen(Box<DatagenError>),
+    /// Making the page of a run.
+    #[error(transparent)]
+    Explorer(#[from] explorer::ExplorerError),
     /// Reading a result.
     #[error(transparent)]
     Result(#[from] experiments::result::ResultError),
+    /// A file of results that would be replaced.
+    #[error("{} exists; nothing was changed", path.display())]
+    #[diagnostic(help("choose another file, or replace it with --force"))]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Parts of an earlier run that cannot be gone on with.
+    #[error("{}: {problem}", path.display())]
+    #[diagnostic(help("{help}"))]
+    Parts {
+        /// The folder of the parts.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+        /// What to do.
+        help: String,
+    },
+    /// Stopped by a signal after a whole chunk of rows.
+    #[error("{interruption} after {rows} rows; everything up to there is saved")]
+    #[diagnostic(help("{help}"))]
+    Interrupted {
+        /// Which signal.
+        interruption: training::Interruption,
+        /// Rows done.
+        rows: u64,
+        /// How to go on.
+        help: String,
+    },
+    /// Parquet files and Arrow streams.
+    #[error(transparent)]
+    Columnar(columnar::ColumnarError),
+    /// Looking at the categories of a run and editing them.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Categories(Box<CategoriesError>),
+    /// Assigning to the categories of a run.
+    #[error(transparent)]
+    Category(#[from] categories::CategoryError),
+    /// The categories of a run.
+    #[error(transparent)]
+    Store(Box<categories::StoreError>),
+    /// A server that does not start.
+    #[error(transparent)]
+    Server(Box<StartError>),
+    /// A server that was told to stop and left requests without an answer.
+    #[error("stopped before the last answer: {outcome:?}")]
+    Stopped {
+        /// How it stopped.
+        outcome: server::Outcome,
+    },
+}
+
+impl From<DiscoverError> for CliError {
+    fn from(error: DiscoverError) -> Self {
+        Self::Discover(Box::new(error))
+    }
 }
 
 impl From<DatagenError> for CliError {
@@ -135,6 +218,34 @@ impl From<DatagenError> for CliError {
 impl From<RunError> for CliError {
     fn from(error: RunError) -> Self {
         Self::Run(Box::new(error))
+    }
+}
+
+impl From<CategoriesError> for CliError {
+    fn from(error: CategoriesError) -> Self {
+        Self::Categories(Box::new(error))
+    }
+}
+
+impl From<categories::StoreError> for CliError {
+    fn from(error: categories::StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+impl From<columnar::ColumnarError> for CliError {
+    fn from(error: columnar::ColumnarError) -> Self {
+        match error {
+            // Where the reader has seen enough, this is no error.
+            columnar::ColumnarError::Write(source) => Self::Output(source),
+            other => Self::Columnar(other),
+        }
+    }
+}
+
+impl From<StartError> for CliError {
+    fn from(error: StartError) -> Self {
+        Self::Server(Box::new(error))
     }
 }
 
@@ -168,8 +279,16 @@ impl CliError {
     /// 1 failed run, 2 bad input or usage, 130 or 143 interrupted after saving.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
+            Self::Discover(error) => error.exit_code(),
             Self::Run(error) => error.exit_code(),
+            Self::Categories(error) => error.exit_code(),
             Self::Datagen(error) => error.exit_code(),
+            Self::Interrupted { interruption, .. } => interruption.exit_code() as u8,
+            Self::Stopped { outcome } => outcome.exit_code(),
+            Self::Server(error) => match **error {
+                StartError::Listen { .. } | StartError::System { .. } | StartError::Engine(_) => 1,
+                _ => 2,
+            },
             // The request was fine, the work was not.
             Self::Fetch(
                 FetchError::TooManyRedirects { .. }
@@ -182,6 +301,7 @@ impl CliError {
             )
             | Self::Clustering(_)
             | Self::Pocket(_)
+            | Self::Unhealthy { .. }
             | Self::Output(_) => 1,
             _ => 2,
         }

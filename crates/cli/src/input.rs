@@ -8,10 +8,10 @@ use crate::error::CliError;
 
 /// Longest line in bytes. Far more than any encoder reads of a text; it keeps an input without line
 /// breaks from filling the memory.
-const MAX_LINE: u64 = 1 << 20;
+pub(crate) const MAX_LINE: u64 = 1 << 20;
 
 /// Where the texts come from.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct TextArgs {
     /// Texts; without any, the lines of --file or of standard input.
     #[arg(value_name = "TEXT")]
@@ -30,6 +30,11 @@ pub(crate) enum Texts {
 }
 
 impl TextArgs {
+    /// The file to read; none where the texts are on the command line or come from standard input.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        self.file.clone().filter(|path| path != Path::new("-"))
+    }
+
     /// Opens the source.
     pub(crate) fn open(self) -> Result<Texts, CliError> {
         if !self.texts.is_empty() {
@@ -63,17 +68,20 @@ impl Texts {
     /// The next texts, at most `count`; none at the end. Waits for more until `count` are there.
     pub(crate) fn take(&mut self, count: usize) -> Result<Vec<String>, CliError> {
         let mut texts = Vec::new();
-        while texts.len() < count {
-            let next = match self {
-                Self::Given(texts) => texts.next(),
-                Self::Lines(lines) => lines.read()?,
-            };
-            match next {
-                Some(text) => texts.push(text),
-                None => break,
-            }
+        while texts.len() < count
+            && let Some(text) = self.next()?
+        {
+            texts.push(text);
         }
         Ok(texts)
+    }
+
+    /// The next text.
+    pub(crate) fn next(&mut self) -> Result<Option<String>, CliError> {
+        match self {
+            Self::Given(texts) => Ok(texts.next()),
+            Self::Lines(lines) => lines.read(),
+        }
     }
 }
 
@@ -87,7 +95,7 @@ pub(crate) struct Lines<R> {
 
 impl<R: BufRead> Lines<R> {
     /// `origin` is named in errors.
-    fn new(reader: R, origin: String) -> Self {
+    pub(crate) fn new(reader: R, origin: String) -> Self {
         Self {
             reader,
             origin,
@@ -96,8 +104,17 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
+    /// For a problem with the line read last.
+    pub(crate) fn bad(&self, problem: String) -> CliError {
+        CliError::Line {
+            origin: self.origin.clone(),
+            line: self.line,
+            problem,
+        }
+    }
+
     /// The next line.
-    fn read(&mut self) -> Result<Option<String>, CliError> {
+    pub(crate) fn read(&mut self) -> Result<Option<String>, CliError> {
         self.bytes.clear();
         // Room for the longest line, its end, and one byte to tell that a line is longer.
         let read = Read::take(&mut self.reader, MAX_LINE + 3)
@@ -113,17 +130,12 @@ impl<R: BufRead> Lines<R> {
         if self.line == 1 {
             bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         }
-        let bad = |problem: String| CliError::Line {
-            origin: self.origin.clone(),
-            line: self.line,
-            problem,
-        };
         if bytes.len() as u64 > MAX_LINE {
-            return Err(bad(format!("the line is longer than {MAX_LINE} bytes")));
+            return Err(self.bad(format!("the line is longer than {MAX_LINE} bytes")));
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(text.to_owned())),
-            Err(error) => Err(bad(format!(
+            Err(error) => Err(self.bad(format!(
                 "invalid UTF-8 at byte {} of the line",
                 error.valid_up_to()
             ))),

@@ -1,4 +1,4 @@
-//! Standard output, buffered, with errors instead of panics.
+//! Standard output, buffered, with errors instead of panics; or anything else that lines go to.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 
@@ -6,17 +6,36 @@ use serde::Serialize;
 
 use crate::error::CliError;
 
-/// Standard output for results.
-pub(crate) struct Output {
-    out: BufWriter<StdoutLock<'static>>,
+/// Where results go, by default standard output.
+pub(crate) struct Output<W: Write = StdoutLock<'static>> {
+    out: BufWriter<W>,
 }
 
 impl Output {
     /// Takes standard output.
     pub(crate) fn stdout() -> Self {
+        Self::new(io::stdout().lock())
+    }
+}
+
+impl<W: Write> Output<W> {
+    /// Writes to `out`.
+    pub(crate) fn new(out: W) -> Self {
         Self {
-            out: BufWriter::new(io::stdout().lock()),
+            out: BufWriter::new(out),
         }
+    }
+
+    /// Where everything went.
+    pub(crate) fn into_inner(self) -> Result<W, CliError> {
+        self.out
+            .into_inner()
+            .map_err(|error| CliError::Output(error.into_error()))
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.out.write_all(bytes).map_err(CliError::Output)
     }
 
     /// Text as it is.

@@ -45,6 +45,21 @@ pub struct SilhouetteEstimate {
     pub k: usize,
     /// Mean silhouette of each K tried, in the order of K.
     pub scores: Vec<(usize, f64)>,
+    /// Standard error of each of these means: the standard deviation over the points of the sample,
+    /// divided by the root of their number.
+    pub errors: Vec<f64>,
+}
+
+impl SilhouetteEstimate {
+    /// The smallest K whose score is within one standard error of the highest: among those that the
+    /// sample cannot tell apart, the simplest (the rule of Breiman, Friedman, Olshen, Stone,
+    /// "Classification and Regression Trees", 1984, for pruning).
+    pub fn smallest_within_error(&self) -> usize {
+        let best = self.scores.iter().position(|(k, _)| *k == self.k);
+        let floor = best.and_then(|at| Some(self.scores.get(at)?.1 - self.errors.get(at)?));
+        let near = |&&(_, score): &&(usize, f64)| floor.is_some_and(|floor| score >= floor);
+        self.scores.iter().find(near).map_or(self.k, |(k, _)| *k)
+    }
 }
 
 impl SilhouetteSearch {
@@ -96,7 +111,7 @@ impl SilhouetteSearch {
             return Err(invalid(operation, "sample", "at least 2", self.sample));
         }
         let (rows, drawn) = seeded_sample(points, self.sample, self.seed);
-        let mut scores = Vec::new();
+        let (mut scores, mut errors) = (Vec::new(), Vec::new());
         for k in (self.k_min..=self.k_max.min(n - 1)).step_by(self.step) {
             let model = KMeansParams::new(k)
                 .n_init(self.n_init)
@@ -104,15 +119,13 @@ impl SilhouetteSearch {
                 .fit(points)?;
             let labels: Vec<usize> = rows.iter().map(|&row| model.labels[row]).collect();
             // A sample inside one cluster says nothing about separation.
-            let score = if labels.iter().any(|label| *label != labels[0]) {
-                silhouette_samples(drawn.view(), &labels)?
-                    .iter()
-                    .sum::<f64>()
-                    / labels.len() as f64
+            let (score, error) = if labels.iter().any(|label| *label != labels[0]) {
+                mean_and_error(&silhouette_samples(drawn.view(), &labels)?)
             } else {
-                -1.0
+                (-1.0, 0.0)
             };
             scores.push((k, score));
+            errors.push(error);
         }
         let best = scores
             .iter()
@@ -120,8 +133,20 @@ impl SilhouetteSearch {
             .fold((self.k_min, f64::NEG_INFINITY), |a, b| {
                 if b.1 > a.1 { b } else { a }
             });
-        Ok(SilhouetteEstimate { k: best.0, scores })
+        Ok(SilhouetteEstimate {
+            k: best.0,
+            scores,
+            errors,
+        })
     }
+}
+
+/// Mean and its standard error.
+fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (squares / (n - 1.0).max(1.0) / n).sqrt())
 }
 
 /// Clusters into too many clusters and counts those that are not small.
@@ -247,6 +272,21 @@ mod tests {
         assert_eq!(found.sizes.iter().sum::<usize>(), 240);
         assert_eq!(found.k, found.sizes.iter().filter(|s| **s >= 20).count());
         assert!((3..=9).contains(&found.k), "{}", found.k);
+    }
+
+    #[test]
+    fn the_simplest_within_the_error_is_preferred() {
+        let estimate = |errors: [f64; 3]| SilhouetteEstimate {
+            k: 4,
+            scores: vec![(2, 0.30), (3, 0.38), (4, 0.40)],
+            errors: errors.to_vec(),
+        };
+        assert_eq!(estimate([0.0, 0.0, 0.01]).smallest_within_error(), 4);
+        assert_eq!(estimate([0.9, 0.9, 0.03]).smallest_within_error(), 3);
+        assert_eq!(estimate([0.0, 0.0, 0.2]).smallest_within_error(), 2);
+        let (mean, error) = mean_and_error(&[1.0, 2.0, 3.0, 6.0]);
+        assert_eq!(mean, 3.0);
+        assert!((error - (14.0_f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
     }
 
     #[test]

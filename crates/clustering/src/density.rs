@@ -346,7 +346,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn dense_points_follow_the_definition(
             values in proptest::collection::vec(-20_i16..20, 40), min_points in 2_usize..5, turn in 0_usize..20,

@@ -8,7 +8,7 @@
 //! | question | item |
 //! |---|---|
 //! | K is known | [`KMeansParams`] |
-//! | K is unknown | [`SilhouetteSearch`], [`OverCluster`], or a [`Clusterer`] that needs none: [`Dbscan`], [`Optics`] |
+//! | K is unknown | [`StableSilhouette`], [`SilhouetteSearch`], [`OverCluster`], or a [`Clusterer`] that needs none: [`Dbscan`], [`Optics`] |
 //! | clusters are not round | [`GaussianMixture`] |
 //! | assign one new text | [`Centroids`] |
 //! | are the clusters any good | [`silhouette`](fn@silhouette) |
@@ -26,6 +26,7 @@ mod mixture;
 mod pca;
 mod points;
 mod silhouette;
+mod stability;
 mod tsne;
 
 pub use centroids::{Assignment, Centroids, majority};
@@ -38,4 +39,5 @@ pub use mixture::GaussianMixture;
 pub use pca::Pca;
 pub use points::{canonical_order, check_points};
 pub use silhouette::{silhouette, silhouette_samples};
+pub use stability::{SplitHalf, StableEstimate, StableSilhouette};
 pub use tsne::{CheckedTsneParams, Tsne, TsneInit, TsneParams};

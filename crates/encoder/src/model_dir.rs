@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::bert::{BertModel, Linear, MlmHead};
 use crate::config::BertConfig;
 use crate::error::EncoderError;
-use crate::families::Family;
+use crate::families::{Architecture, Family};
 use crate::init::Init;
 use crate::pooling::Pooling;
 use crate::prompts::Prompts;
@@ -86,6 +86,27 @@ pub struct Extension {
     pub tensors: BTreeMap<String, WeightTensor>,
 }
 
+/// Parameters that a configuration may ask for beyond twice those of its file, 16 MiB: so that all but
+/// absurd mistakes are reported tensor by tensor.
+const SPARE_PARAMETERS: usize = 4 << 20;
+
+/// Parameters of the large tables and maps of a model.
+fn least_parameters(config: &BertConfig, architecture: &Architecture) -> usize {
+    let hidden = config.hidden_size;
+    let positions = match architecture.positions.table_offset() {
+        Some(offset) => config.max_position_embeddings + offset,
+        None => 0,
+    };
+    let segments = if architecture.segments {
+        config.type_vocab_size
+    } else {
+        0
+    };
+    let tables = (config.vocab_size + positions + segments) * hidden;
+    let layer = (4 * hidden + 2 * config.intermediate_size) * hidden;
+    tables + config.num_hidden_layers * layer
+}
+
 impl SentenceEncoder {
     /// Loads a model directory onto a device.
     ///
@@ -132,6 +153,19 @@ impl SentenceEncoder {
             });
         }
         let tensors = weights::read_safetensors(&weights_path, options.allow_non_finite)?;
+        // The model is made before the file is compared with it; a small file must not make it huge.
+        let (asked, held) = (
+            least_parameters(&config, &architecture),
+            tensors.values().map(|t| t.values.len()).sum::<usize>(),
+        );
+        if asked > held.saturating_mul(2).saturating_add(SPARE_PARAMETERS) {
+            return Err(EncoderError::Weights {
+                path: weights_path,
+                problems: vec![format!(
+                    "the sizes in config.json ask for {asked} values, the file holds {held}"
+                )],
+            });
+        }
         let prefix = config.family.description().prefix;
         let prefixed = tensors.keys().any(|name| name.starts_with(prefix));
         let mut import = Import::new(tensors, config.family);

@@ -165,6 +165,22 @@ fn configurations_out_of_range_name_the_field() {
 }
 
 #[test]
+fn a_configuration_that_asks_for_terabytes_is_refused_before_they_are_taken() {
+    for (from, to) in [
+        ("\"vocab_size\": 33", "\"vocab_size\": 10000000"),
+        (
+            "\"intermediate_size\": 40",
+            "\"intermediate_size\": 1000000",
+        ),
+        ("\"hidden_size\": 24", "\"hidden_size\": 65535"),
+    ] {
+        let dir = copy();
+        edit(&dir, from, to);
+        refused(&dir, &["model.safetensors", "config.json ask for"]);
+    }
+}
+
+#[test]
 fn a_tokenizer_that_makes_the_library_panic_is_refused() {
     let dir = copy();
     let path = dir.path().join("tokenizer.json");
@@ -231,6 +247,340 @@ fn a_pooling_without_a_form_in_the_layout_is_not_saved_silently() {
             .to_string()
             .contains("avg_top2")
     );
+}
+
+/// A safetensors file: length of the header, header, data.
+fn container(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+mod containers {
+    //! Weight files by themselves, small enough to be damaged in every way.
+
+    use super::*;
+    use encoder::{WeightTensor, read_safetensors};
+    use std::collections::BTreeMap;
+
+    fn read(bytes: &[u8]) -> Result<BTreeMap<String, WeightTensor>, EncoderError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        fs::write(&path, bytes).unwrap();
+        read_safetensors(&path, false)
+    }
+
+    /// The message, which names the file.
+    fn said(bytes: &[u8]) -> String {
+        let said = match read(bytes) {
+            Ok(tensors) => format!("taken: {tensors:?}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(said.contains("model.safetensors"), "{said}");
+        said
+    }
+
+    const TWO: &str = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[1,2],"data_offsets":[8,12]}}"#;
+    const DATA: [u8; 12] = [0, 0, 0x80, 0x3f, 0, 0, 0, 0x40, 0x80, 0x3f, 0, 0x40];
+
+    #[test]
+    fn cut_at_every_byte() {
+        let whole = container(TWO, &DATA);
+        let tensors = read(&whole).unwrap();
+        assert_eq!(tensors["a"].values, [1.0, 2.0]);
+        assert_eq!(tensors["b"].values, [1.0, 2.0]);
+        for length in 0..whole.len() {
+            said(&whole[..length]);
+        }
+        // And one byte too many, which could hide another file.
+        said(&[&whole[..], b"x"].concat());
+    }
+
+    #[test]
+    fn one_bit_flipped_anywhere_in_the_header_is_an_error_or_harmless() {
+        let whole = container(TWO, &DATA);
+        for at in 0..whole.len() - DATA.len() {
+            for bit in 0..8 {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 1 << bit;
+                if let Ok(tensors) = read(&bytes) {
+                    for (name, tensor) in tensors {
+                        let elements: usize = tensor.shape.iter().product();
+                        assert_eq!(elements, tensor.values.len(), "{name} after {at}.{bit}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn headers_of_any_length_are_refused() {
+        let length = TWO.len() as u64;
+        for wrong in [
+            0,
+            1,
+            length - 1,
+            length + 1,
+            length + 12,
+            length + 13,
+            100_000_000,
+            100_000_001,
+            u64::from(u32::MAX),
+            i64::MAX as u64,
+            u64::MAX - 7,
+            u64::MAX,
+        ] {
+            let mut bytes = container(TWO, &DATA);
+            bytes[..8].copy_from_slice(&wrong.to_le_bytes());
+            said(&bytes);
+        }
+    }
+
+    #[test]
+    fn overlaps_holes_and_overflows_are_refused() {
+        let max = u64::MAX;
+        for header in [
+            // Overlap, a hole, the wrong order, the same place twice.
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[12,0]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},"b":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}"#,
+            // Past the end, too short, too long for the shape.
+            r#"{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,12]}}"#,
+            r#"{"a":{"dtype":"F64","shape":[3],"data_offsets":[0,12]}}"#,
+            // No such type, no shape, a negative one, one that is no number.
+            r#"{"a":{"dtype":"F31","shape":[3],"data_offsets":[0,12]}}"#,
+            r#"{"a":{"dtype":"F32","data_offsets":[0,12]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[-3],"data_offsets":[0,12]}}"#,
+            r#"{"a":{"dtype":"F32","shape":["3"],"data_offsets":[0,12]}}"#,
+            "[]",
+            "{",
+            "null",
+            "\u{0}",
+        ] {
+            said(&container(header, &DATA));
+        }
+        // Products that wrap around 64 bits.
+        for shape in [
+            format!("[{max},{max}]"),
+            "[4294967296,4294967296]".to_owned(),
+            "[4611686018427387907]".to_owned(),
+            "[9223372036854775808,2,3]".to_owned(),
+        ] {
+            let header =
+                format!(r#"{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":[0,12]}}}}"#);
+            said(&container(&header, &DATA));
+        }
+        // Offsets that wrap.
+        let header = format!(
+            r#"{{"a":{{"dtype":"F32","shape":[3],"data_offsets":[{},{max}]}}}}"#,
+            max - 11
+        );
+        said(&container(&header, &DATA));
+    }
+
+    #[test]
+    fn a_header_that_is_no_text_or_nested_without_end_is_refused() {
+        let mut bytes = container(TWO, &DATA);
+        bytes[20] = 0xff;
+        said(&bytes);
+        said(&container(&"[".repeat(1_000_000), &DATA));
+        said(&container(&"{\"a\":".repeat(1_000_000), &DATA));
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused_in_every_type() {
+        let nan = [
+            ("F32", 4, f32::NAN.to_le_bytes().to_vec()),
+            ("F32", 4, f32::NEG_INFINITY.to_le_bytes().to_vec()),
+            ("F64", 8, f64::NAN.to_le_bytes().to_vec()),
+            // Finite, but not as an f32.
+            ("F64", 8, 1e300f64.to_le_bytes().to_vec()),
+            ("F16", 2, 0x7c00u16.to_le_bytes().to_vec()),
+            ("F16", 2, 0x7e00u16.to_le_bytes().to_vec()),
+            ("BF16", 2, 0x7f80u16.to_le_bytes().to_vec()),
+            ("BF16", 2, 0xffc0u16.to_le_bytes().to_vec()),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        for (kind, size, value) in nan {
+            let header = format!(
+                r#"{{"layer.weight":{{"dtype":"{kind}","shape":[2],"data_offsets":[0,{}]}}}}"#,
+                2 * size
+            );
+            let data = [vec![0; size], value].concat();
+            let bytes = container(&header, &data);
+            let said = said(&bytes);
+            assert!(said.contains("layer.weight"), "{kind}: {said}");
+            fs::write(&path, bytes).unwrap();
+            let allowed = read_safetensors(&path, true).unwrap();
+            assert!(!allowed["layer.weight"].values[1].is_finite(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_tensor_of_another_type_is_missing_by_name() {
+        // The file of a whole model in which one float tensor is declared as integers.
+        let dir = copy();
+        let bytes = fs::read(weights(&dir)).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header = std::str::from_utf8(&bytes[8..8 + length]).unwrap();
+        let mut header: serde_json::Value = serde_json::from_str(header).unwrap();
+        let name = header
+            .as_object()
+            .unwrap()
+            .keys()
+            .find(|name| name.ends_with("embeddings.word_embeddings.weight"))
+            .unwrap()
+            .clone();
+        header[&name]["dtype"] = "I32".into();
+        fs::write(
+            weights(&dir),
+            container(&header.to_string(), &bytes[8 + length..]),
+        )
+        .unwrap();
+        refused(&dir, &["missing embeddings.word_embeddings.weight"]);
+    }
+
+    #[test]
+    fn an_empty_tensor_is_empty() {
+        let header = r#"{"a":{"dtype":"F32","shape":[0,5],"data_offsets":[0,0]}}"#;
+        let tensors = read(&container(header, &[])).unwrap();
+        assert_eq!(
+            (tensors["a"].shape.as_slice(), tensors["a"].values.len()),
+            (&[0, 5][..], 0)
+        );
+    }
+}
+
+mod tokenizers {
+    //! Files on which version 0.23.2 of the tokenizer library panics, and files of absurd size.
+
+    use super::*;
+    use encoder::TextTokenizer;
+
+    const WORD_PIECE: &str = r#"{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"\u0023\u0023","max_input_chars_per_word":100,"vocab":{"[PAD]":0,"[UNK]":1,"a":2}}"#;
+
+    /// A file with some fields replaced.
+    fn tokenizer(fields: &[(&str, &str)]) -> String {
+        let mut file = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        });
+        file["model"] = serde_json::from_str(WORD_PIECE).unwrap();
+        for (name, value) in fields {
+            file[name] = serde_json::from_str(value).unwrap();
+        }
+        file.to_string()
+    }
+
+    /// The directory's tokenizer is this file; loading it says what is wrong.
+    fn told(content: &[u8]) -> String {
+        let dir = copy();
+        fs::write(dir.path().join("tokenizer.json"), content).unwrap();
+        let said = load(&dir).err().unwrap().to_string();
+        assert!(said.contains("tokenizer.json"), "{said}");
+        said
+    }
+
+    #[test]
+    fn a_merge_longer_than_any_piece() {
+        let model = r#"{"type":"BPE","vocab":{"[PAD]":0,"a":1,"b":2},"merges":["aaaaaaaa b"]}"#;
+        told(tokenizer(&[("model", model)]).as_bytes());
+    }
+
+    #[test]
+    fn a_precompiled_map_that_is_nonsense() {
+        let map = r#"{"type":"Precompiled","precompiled_charsmap":"AAAA"}"#;
+        told(tokenizer(&[("normalizer", map)]).as_bytes());
+    }
+
+    #[test]
+    fn a_precompiled_map_that_is_null() {
+        let map = r#"{"type":"Precompiled","precompiled_charsmap":null}"#;
+        told(tokenizer(&[("normalizer", map)]).as_bytes());
+    }
+
+    #[test]
+    fn a_template_with_a_special_token_that_nobody_defined() {
+        let template = r#"{"type":"TemplateProcessing","pair":[],"special_tokens":{},
+            "single":[{"SpecialToken":{"id":"[NOPE]","type_id":0}},{"Sequence":{"id":"A","type_id":0}}]}"#;
+        told(tokenizer(&[("post_processor", template)]).as_bytes());
+    }
+
+    #[test]
+    fn an_unknown_token_that_is_not_in_the_vocabulary() {
+        let model = WORD_PIECE.replace("\"[UNK]\":1,", "");
+        told(tokenizer(&[("model", &model)]).as_bytes());
+    }
+
+    #[test]
+    fn an_empty_file_and_no_json() {
+        for content in [
+            &b""[..],
+            b" ",
+            b"\0\x01",
+            b"{",
+            b"null",
+            b"[]",
+            b"\xff\xfe{}",
+        ] {
+            told(content);
+        }
+    }
+
+    #[test]
+    fn nested_without_end() {
+        for open in [
+            "[",
+            "{\"model\":",
+            "{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[",
+        ] {
+            told(open.repeat(200_000).as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_hundred_megabytes_are_refused_by_their_size() {
+        let dir = copy();
+        // A hole in the file system: nothing is written and nothing may be read.
+        let path = dir.path().join("tokenizer.json");
+        fs::File::create(&path)
+            .unwrap()
+            .set_len(100_000_000)
+            .unwrap();
+        refused(&dir, &["tokenizer.json", "100000000", "at most"]);
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            let dir = copy();
+            fs::File::create(dir.path().join(name))
+                .unwrap()
+                .set_len(100_000_000)
+                .unwrap();
+            refused(&dir, &[name, "at most"]);
+        }
+    }
+
+    #[test]
+    fn a_good_file_cut_at_every_byte() {
+        let good = tokenizer(&[]);
+        assert!(TextTokenizer::from_bytes(good.as_bytes(), "good").is_ok());
+        for length in 0..good.len() {
+            assert!(TextTokenizer::from_bytes(&good.as_bytes()[..length], "cut").is_err());
+        }
+    }
+
+    #[test]
+    fn a_stride_above_the_length_does_not_matter() {
+        // The library accepts it; our own truncation replaces what the file says.
+        let truncation =
+            r#"{"direction":"Right","max_length":4,"strategy":"LongestFirst","stride":9}"#;
+        let file = tokenizer(&[("truncation", truncation)]);
+        let tokenizer = TextTokenizer::from_bytes(file.as_bytes(), "stride").unwrap();
+        let ids = tokenizer.encode(&["a"], 16).unwrap();
+        assert_eq!(ids, [[2]]);
+    }
 }
 
 mod families {

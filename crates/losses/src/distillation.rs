@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use burn::config::Config;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::bank_info_nce::check_temperature;
 use crate::cosent::log_add;
 use crate::error::{LossError, check_count, check_not_empty, check_parameter, check_shape, read};
 use crate::in_batch::own_mask;
@@ -190,12 +189,13 @@ impl RankingDistillationConfig {
     ///
     /// [`LossError::Parameter`] if a temperature is not finite or not greater than 0.
     pub fn init(&self) -> Result<RankingDistillation, LossError> {
-        check_temperature(RANKING, self.student_temperature)?;
-        let expected = "a finite number greater than 0";
-        let name = "teacher_temperature";
-        check_parameter(RANKING, name, self.teacher_temperature, expected, |t| {
-            t > 0.0
-        })?;
+        for (name, value) in [
+            ("student_temperature", self.student_temperature),
+            ("teacher_temperature", self.teacher_temperature),
+        ] {
+            let expected = "a finite number greater than 0";
+            check_parameter(RANKING, name, value, expected, |t| t.is_finite() && t > 0.0)?;
+        }
         Ok(RankingDistillation { config: *self })
     }
 }

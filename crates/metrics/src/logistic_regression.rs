@@ -874,8 +874,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
-
         #[test]
         fn training_lowers_the_loss(classes in 2_usize..5, dim in 1_usize..20, seed in 0_u64..1000) {
             let (features, labels) = clouds(40, dim.max(classes), classes, 1.0, seed);

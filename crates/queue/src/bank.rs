@@ -646,8 +646,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-
         #[test]
         fn half_keeps_its_stated_accuracy(values in prop::collection::vec(-2.0f32..2.0, 1..40), scale in -30i32..15) {
             let values: Vec<f32> = values.iter().map(|v| v * 2f32.powi(scale)).collect();

@@ -824,8 +824,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-
         #[test]
         fn equals_brute_force_with_ties(
             (values, dim) in integer_bank(), k in 0usize..20, block_rows in 1usize..70,

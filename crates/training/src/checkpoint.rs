@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -95,7 +96,7 @@ struct Entry {
 /// ```
 pub struct CheckpointStore {
     directory: PathBuf,
-    layer: Box<dyn FileLayer>,
+    layer: Arc<dyn FileLayer>,
 }
 
 impl std::fmt::Debug for CheckpointStore {
@@ -109,11 +110,11 @@ impl std::fmt::Debug for CheckpointStore {
 impl CheckpointStore {
     /// Checkpoints of this run directory on disk. Nothing is created yet.
     pub fn new(run_dir: impl AsRef<Path>) -> Self {
-        Self::with_layer(run_dir, Box::new(DiskLayer))
+        Self::with_layer(run_dir, Arc::new(DiskLayer))
     }
 
     /// The same through another file layer.
-    pub fn with_layer(run_dir: impl AsRef<Path>, layer: Box<dyn FileLayer>) -> Self {
+    pub fn with_layer(run_dir: impl AsRef<Path>, layer: Arc<dyn FileLayer>) -> Self {
         Self {
             directory: run_dir.as_ref().join(DIRECTORY),
             layer,
@@ -482,10 +483,9 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use std::fs;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::faults::{FAULTS, Failing};
 
     fn files(tag: u8) -> CheckpointFiles {
         CheckpointFiles::from([
@@ -493,87 +493,6 @@ mod tests {
             ("state.json".into(), vec![tag, 1, 2]),
             ("empty".into(), vec![]),
         ])
-    }
-
-    #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Fault {
-        /// The k-th operation fails, later ones work.
-        Once(io::ErrorKind),
-        /// Writes half of a file before it fails, as a full disk does.
-        Torn,
-        /// From the k-th operation on nothing works any more, as after a kill.
-        Crash,
-    }
-
-    struct Failing {
-        calls: Arc<AtomicUsize>,
-        at: usize,
-        fault: Fault,
-    }
-
-    impl Failing {
-        fn hit(&self) -> io::Result<()> {
-            let call = self.calls.fetch_add(1, Ordering::SeqCst);
-            let fails = match self.fault {
-                Fault::Crash => call >= self.at,
-                _ => call == self.at,
-            };
-            match (fails, self.fault) {
-                (false, _) => Ok(()),
-                (true, Fault::Once(kind)) => Err(io::Error::from(kind)),
-                (true, _) => Err(io::Error::from(io::ErrorKind::StorageFull)),
-            }
-        }
-    }
-
-    impl FileLayer for Failing {
-        fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-            self.hit()?;
-            DiskLayer.create_dir_all(path)
-        }
-        fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-            if let Err(error) = self.hit() {
-                if self.fault == Fault::Torn {
-                    DiskLayer.write(path, &bytes[..bytes.len() / 2])?;
-                }
-                return Err(error);
-            }
-            DiskLayer.write(path, bytes)
-        }
-        fn sync_file(&self, path: &Path) -> io::Result<()> {
-            self.hit()?;
-            DiskLayer.sync_file(path)
-        }
-        fn sync_dir(&self, path: &Path) -> io::Result<()> {
-            self.hit()?;
-            DiskLayer.sync_dir(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.hit()?;
-            DiskLayer.rename(from, to)
-        }
-        fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-            if let Err(error) = self.hit() {
-                // A removal that is cut off has removed something already.
-                if path.join(MANIFEST).exists() && self.fault != Fault::Crash {
-                    fs::remove_file(path.join(MANIFEST))?;
-                }
-                return Err(error);
-            }
-            DiskLayer.remove_dir_all(path)
-        }
-        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-            self.hit()?;
-            DiskLayer.read(path)
-        }
-        fn size(&self, path: &Path) -> io::Result<u64> {
-            self.hit()?;
-            DiskLayer.size(path)
-        }
-        fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-            self.hit()?;
-            DiskLayer.list(path)
-        }
     }
 
     /// Runs `scenario` with the k-th operation failing, for every k until none fails; after each,
@@ -584,30 +503,15 @@ mod tests {
         check: impl Fn(Checkpoint, bool),
     ) -> usize {
         let mut injected = 0;
-        for fault in [
-            Fault::Once(io::ErrorKind::PermissionDenied),
-            Fault::Once(io::ErrorKind::StorageFull),
-            Fault::Torn,
-            Fault::Crash,
-        ] {
+        for fault in FAULTS {
             for at in 0.. {
                 let run = tempfile::tempdir().unwrap();
                 prepare(&CheckpointStore::new(run.path()));
-                let calls = Arc::new(AtomicUsize::new(0));
-                let layer = Failing {
-                    calls: calls.clone(),
-                    at,
-                    fault,
-                };
-                let result = scenario(&CheckpointStore::with_layer(run.path(), Box::new(layer)));
-                let reached = calls.load(Ordering::SeqCst) > at;
+                let layer = Arc::new(Failing::new(fault, at));
+                let result = scenario(&CheckpointStore::with_layer(run.path(), layer.clone()));
+                let reached = layer.reached();
                 if let Err(error) = &result {
-                    assert!(
-                        matches!(error, Error::File { .. }),
-                        "{fault:?} {at}: {error}"
-                    );
-                    let full = !matches!(fault, Fault::Once(io::ErrorKind::PermissionDenied));
-                    assert_eq!(error.is_disk_full(), full, "{error}");
+                    fault.check(error);
                 }
                 let after = CheckpointStore::new(run.path());
                 let found = after.latest().unwrap().expect("a checkpoint was lost");

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::guard::Fault;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -28,8 +30,8 @@ pub enum FileOperation {
     Rename,
     /// Removing.
     Remove,
-    /// Shortening a file.
-    Truncate,
+    /// Opening a file to be continued after a given length.
+    Append,
     /// Taking the lock of a run directory.
     Lock,
 }
@@ -44,7 +46,7 @@ impl fmt::Display for FileOperation {
             Self::Sync => "flush",
             Self::Rename => "rename",
             Self::Remove => "remove",
-            Self::Truncate => "shorten",
+            Self::Append => "continue",
             Self::Lock => "lock",
         })
     }
@@ -252,6 +254,14 @@ pub enum Error {
         /// Its value.
         value: f64,
     },
+    /// A number of a step was not finite; everything before the step is saved.
+    #[error("step {step}: {fault}")]
+    Faulty {
+        /// Step index.
+        step: u64,
+        /// Which number, and the rows of the batch.
+        fault: Box<Fault>,
+    },
     /// A setting outside its range.
     #[error("{operation}: `{field}`: expected {expected}, found {found}")]
     Setting {
@@ -327,6 +337,14 @@ pub enum Error {
     Signal {
         /// Name of the signal.
         signal: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A thread could not be started.
+    #[error("cannot start the thread to {purpose}: {source}")]
+    Thread {
+        /// What it is for.
+        purpose: &'static str,
         /// The system's answer.
         source: io::Error,
     },

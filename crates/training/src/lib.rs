@@ -11,9 +11,12 @@
 //! | a large in-batch objective in the memory of a small one | [`cached_backward`] |
 //! | learning rate per step | [`Schedule`] |
 //! | patience | [`EarlyStopping`] |
+//! | numbers that are not finite | [`examine`], [`Fault`], [`Skips`] |
+//! | statistics of activations | [`Activations`] |
 //! | a module as named tensors, safetensors bytes | [`named_tensors`], [`load_named_tensors`] |
 //! | checkpoints that are complete or absent | [`CheckpointStore`] |
 //! | run directory, lock, `metrics.jsonl` | [`RunDir`], [`MetricsLog`] |
+//! | file operations that a test can fail | [`FileLayer`], [`write_atomically`] |
 //! | TensorBoard event file | [`EventWriter`] |
 //! | SIGINT and SIGTERM | [`StopFlag`] |
 //! | progress on the terminal | [`Progress`] |
@@ -31,8 +34,11 @@ mod clip;
 mod dashboard;
 mod early_stopping;
 mod error;
+#[cfg(test)]
+mod faults;
 mod file_layer;
 mod grad_cache;
+mod guard;
 mod metrics_log;
 mod module_state;
 mod progress;
@@ -51,8 +57,9 @@ pub use clip::{Clip, clip, clip_scale, global_norm};
 pub use dashboard::Dashboard;
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig, Goal, Verdict};
 pub use error::{BoxError, CheckpointDefect, Error, FileOperation, Mismatch, Result};
-pub use file_layer::{DiskLayer, FileLayer};
+pub use file_layer::{AppendFile, DiskLayer, FileLayer, write_atomically};
 pub use grad_cache::{CachedBackward, add_gradients, cached_backward};
+pub use guard::{Activations, Examined, Fault, Quantity, Skips, examine};
 pub use kernels::DecayOrder;
 pub use metrics_log::MetricsLog;
 pub use module_state::{
@@ -62,10 +69,10 @@ pub use module_state::{
 pub use progress::{Plain, Progress, Quiet, StepReport, auto};
 pub use run_dir::{RunDir, RunManifest};
 pub use runner::{
-    Experiment, Outcome, RUNNER_FILE, RunEnd, RunOptions, RunnerMarks, Services, run_steps,
+    Experiment, Outcome, RUNNER_FILE, RunEnd, RunOptions, RunnerMarks, Services, Step, run_steps,
 };
 pub use schedule::{LinearSchedule, Plan, Schedule};
-pub use signals::{Interrupted, Interruption, StopFlag};
+pub use signals::{Busy, Interrupted, Interruption, StopFlag};
 pub use streams::{Streams, below, shuffle, stream};
 pub use tensorboard::{Clock, EventWriter, fixed_clock, wall_clock};
 pub use timing::{StepTimes, Summary, peak_rss_mb};

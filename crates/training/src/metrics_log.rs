@@ -4,20 +4,28 @@
 //! resumed run ends with the same file as one that was never stopped. For that to hold byte by byte
 //! nothing that depends on the clock may be logged: times belong into `result.json`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::error::{Error, FileOperation, Result, file_error};
+use crate::file_layer::{AppendFile, DiskLayer, FileLayer};
 
 /// Appends lines to `metrics.jsonl`.
-#[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
-    file: File,
+    file: Box<dyn AppendFile>,
     lines: u64,
+}
+
+impl std::fmt::Debug for MetricsLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetricsLog")
+            .field("path", &self.path)
+            .field("lines", &self.lines)
+            .finish_non_exhaustive()
+    }
 }
 
 impl MetricsLog {
@@ -27,33 +35,22 @@ impl MetricsLog {
     /// # Errors
     /// [`Error::MetricsTooShort`] if the file has fewer complete lines, [`Error::File`] otherwise.
     pub fn open(path: impl Into<PathBuf>, lines: u64) -> Result<Self> {
+        Self::open_with(&DiskLayer, path, lines)
+    }
+
+    /// The same through another file layer.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(layer: &dyn FileLayer, path: impl Into<PathBuf>, lines: u64) -> Result<Self> {
         let path = path.into();
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .append(true)
-            .open(&path)
-            .map_err(file_error(FileOperation::Write, &path))?;
-        let mut reader = BufReader::new(&file);
-        let (mut found, mut keep, mut line) = (0u64, 0u64, Vec::new());
-        while found < lines {
-            line.clear();
-            let read = reader
-                .read_until(b'\n', &mut line)
-                .map_err(file_error(FileOperation::Read, &path))?;
-            if line.last() != Some(&b'\n') {
-                return Err(Error::MetricsTooShort {
-                    path,
-                    expected: lines,
-                    found,
-                });
-            }
-            found += 1;
-            keep += read as u64;
-        }
-        file.set_len(keep)
-            .map_err(file_error(FileOperation::Truncate, &path))?;
+        let keep = match lines {
+            0 => 0,
+            _ => length_of(layer, &path, lines)?,
+        };
+        let file = layer
+            .append_after(&path, keep)
+            .map_err(file_error(FileOperation::Append, &path))?;
         Ok(Self { path, file, lines })
     }
 
@@ -68,7 +65,7 @@ impl MetricsLog {
         })?;
         line.push(b'\n');
         self.file
-            .write_all(&line)
+            .append(&line)
             .map_err(file_error(FileOperation::Write, &self.path))?;
         self.lines += 1;
         Ok(())
@@ -85,7 +82,7 @@ impl MetricsLog {
     /// [`Error::File`].
     pub fn sync(&self) -> Result<()> {
         self.file
-            .sync_all()
+            .sync()
             .map_err(file_error(FileOperation::Sync, &self.path))
     }
 
@@ -93,6 +90,30 @@ impl MetricsLog {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Bytes of the first `lines` lines.
+fn length_of(layer: &dyn FileLayer, path: &Path, lines: u64) -> Result<u64> {
+    let bytes = match layer.read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(file_error(FileOperation::Read, path))?,
+    };
+    let (mut found, mut keep) = (0, 0);
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if found == lines || line.last() != Some(&b'\n') {
+            break;
+        }
+        found += 1;
+        keep += line.len() as u64;
+    }
+    if found < lines {
+        return Err(Error::MetricsTooShort {
+            path: path.to_owned(),
+            expected: lines,
+            found,
+        });
+    }
+    Ok(keep)
 }
 
 #[cfg(test)]

@@ -13,14 +13,15 @@
 //! (released when the process ends, however it ends), so a killed run needs no clearing up.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::{Read, Write};
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, FileOperation, Result, file_error};
-use crate::file_layer::{DiskLayer, FileLayer};
+use crate::file_layer::{DiskLayer, FileLayer, write_atomically};
 
 const SCHEMA: &str = "asterism/run/1";
 const MANIFEST: &str = "manifest.json";
@@ -68,11 +69,19 @@ impl RunManifest {
 }
 
 /// A run directory whose lock this process holds.
-#[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    layer: Arc<dyn FileLayer>,
     // Dropping it releases the lock.
     _lock: File,
+}
+
+impl std::fmt::Debug for RunDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunDir")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RunDir {
@@ -86,12 +95,25 @@ impl RunDir {
         config_toml: &str,
         manifest: &RunManifest,
     ) -> Result<Self> {
+        Self::create_with(Arc::new(DiskLayer), path, config_toml, manifest)
+    }
+
+    /// The same through another file layer, which everything but the lock goes through.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn create_with(
+        layer: Arc<dyn FileLayer>,
+        path: impl Into<PathBuf>,
+        config_toml: &str,
+        manifest: &RunManifest,
+    ) -> Result<Self> {
         let path = path.into();
-        if path.join(MANIFEST).is_file() && read_manifest(&path).is_ok() {
+        if path.join(MANIFEST).is_file() && read_manifest(&*layer, &path).is_ok() {
             return Err(Error::RunExists { path });
         }
         // A run that died before its manifest was written leaves these and nothing else.
-        let entries = DiskLayer
+        let entries = layer
             .list(&path)
             .map_err(file_error(FileOperation::List, &path))?;
         let ours = [LOCK, CONFIG, "config.toml.tmp", "manifest.json.tmp"];
@@ -105,20 +127,26 @@ impl RunDir {
                 entry: entry.clone(),
             });
         }
-        fs::create_dir_all(&path).map_err(file_error(FileOperation::CreateDir, &path))?;
+        layer
+            .create_dir_all(&path)
+            .map_err(file_error(FileOperation::CreateDir, &path))?;
         let lock = take_lock(&path)?;
         // Another process may have finished between the look and the lock.
         if path.join(MANIFEST).exists() {
             return Err(Error::RunExists { path });
         }
-        write_atomically(&path.join(CONFIG), config_toml.as_bytes())?;
+        write_atomically(&*layer, &path.join(CONFIG), config_toml.as_bytes())?;
         let mut text = serde_json::to_vec_pretty(manifest).map_err(|source| Error::Json {
             operation: "write the run manifest",
             source,
         })?;
         text.push(b'\n');
-        write_atomically(&path.join(MANIFEST), &text)?;
-        Ok(Self { path, _lock: lock })
+        write_atomically(&*layer, &path.join(MANIFEST), &text)?;
+        Ok(Self {
+            path,
+            layer,
+            _lock: lock,
+        })
     }
 
     /// Opens an existing run directory to resume it.
@@ -127,10 +155,26 @@ impl RunDir {
     /// [`Error::NotARun`] if it holds no readable manifest, [`Error::Locked`] if a run is at work in
     /// it, [`Error::File`].
     pub fn open(path: impl Into<PathBuf>) -> Result<(Self, RunManifest)> {
+        Self::open_with(Arc::new(DiskLayer), path)
+    }
+
+    /// The same through another file layer, which everything but the lock goes through.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(
+        layer: Arc<dyn FileLayer>,
+        path: impl Into<PathBuf>,
+    ) -> Result<(Self, RunManifest)> {
         let path = path.into();
-        let manifest = read_manifest(&path)?;
+        let manifest = read_manifest(&*layer, &path)?;
         let lock = take_lock(&path)?;
-        Ok((Self { path, _lock: lock }, manifest))
+        let run = Self {
+            path,
+            layer,
+            _lock: lock,
+        };
+        Ok((run, manifest))
     }
 
     /// The directory.
@@ -157,7 +201,13 @@ impl RunDir {
     /// [`Error::File`].
     pub fn config(&self) -> Result<String> {
         let path = self.path.join(CONFIG);
-        fs::read_to_string(&path).map_err(file_error(FileOperation::Read, &path))
+        self.layer
+            .read(&path)
+            .and_then(|bytes| {
+                String::from_utf8(bytes)
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            })
+            .map_err(file_error(FileOperation::Read, &path))
     }
 
     /// Writes a file of the run (`result.json`, `report.html`) under a temporary name, then renames
@@ -180,19 +230,28 @@ impl RunDir {
         }
         let path = self.path.join(relative);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(file_error(FileOperation::CreateDir, parent))?;
+            self.layer
+                .create_dir_all(parent)
+                .map_err(file_error(FileOperation::CreateDir, parent))?;
         }
-        write_atomically(&path, bytes)?;
+        write_atomically(&*self.layer, &path, bytes)?;
         Ok(path)
     }
 }
 
-fn read_manifest(path: &Path) -> Result<RunManifest> {
+fn read_manifest(layer: &dyn FileLayer, path: &Path) -> Result<RunManifest> {
     let refuse = |reason: String| Error::NotARun {
         path: path.to_owned(),
         reason,
     };
-    let bytes = fs::read(path.join(MANIFEST)).map_err(|e| refuse(format!("{MANIFEST}: {e}")))?;
+    let file = path.join(MANIFEST);
+    let bytes = layer.read(&file).map_err(|source| match source.kind() {
+        // What is there is no run directory; otherwise nothing is known of it.
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            refuse(format!("{MANIFEST}: {source}"))
+        }
+        _ => file_error(FileOperation::Read, file.as_path())(source),
+    })?;
     let manifest: RunManifest =
         serde_json::from_slice(&bytes).map_err(|e| refuse(format!("{MANIFEST}: {e}")))?;
     if manifest.schema != SCHEMA {
@@ -234,28 +293,11 @@ fn take_lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".tmp");
-    let temporary = PathBuf::from(name);
-    DiskLayer
-        .write(&temporary, bytes)
-        .map_err(file_error(FileOperation::Write, &temporary))?;
-    DiskLayer
-        .sync_file(&temporary)
-        .map_err(file_error(FileOperation::Sync, &temporary))?;
-    fs::rename(&temporary, path).map_err(file_error(FileOperation::Rename, &temporary))?;
-    match path.parent() {
-        Some(parent) => DiskLayer
-            .sync_dir(parent)
-            .map_err(file_error(FileOperation::Sync, parent)),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::fs;
 
     use super::*;
 

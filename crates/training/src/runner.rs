@@ -12,14 +12,49 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, CheckpointFiles, CheckpointStore};
 use crate::error::{BoxError, Error, Result};
+use crate::guard::{Fault, is_loss};
 use crate::metrics_log::MetricsLog;
 use crate::progress::{Progress, RESERVED, StepReport};
-use crate::signals::{Interruption, StopFlag};
+use crate::signals::{Busy, Interruption, StopFlag};
 use crate::tensorboard::EventWriter;
 use crate::timing::StepTimes;
 
 /// File of a checkpoint that belongs to the loop.
 pub const RUNNER_FILE: &str = "runner.json";
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Step<S> {
+    /// It is done.
+    Done {
+        /// State after the step.
+        state: S,
+        /// What to log.
+        report: StepReport,
+    },
+    /// It was left out because of a number that is not finite; the run goes on.
+    Skipped {
+        /// State of before the step, but for what does not depend on its gradients.
+        state: S,
+        /// What to log; finite numbers only.
+        report: StepReport,
+        /// Which number.
+        fault: Fault,
+    },
+    /// A number is not finite; the run is to end.
+    Faulty {
+        /// State of before the step.
+        state: S,
+        /// Which number.
+        fault: Fault,
+    },
+    /// A request to stop came while something after the step proper was at work; the rest is done
+    /// first when the run is continued.
+    Halted {
+        /// State from which [`Experiment::step`] of the same step goes on.
+        state: S,
+    },
+}
 
 /// A method that is trained step by step.
 pub trait Experiment {
@@ -34,6 +69,15 @@ pub trait Experiment {
     /// The experiment's own; the loop ends with [`Error::Step`].
     fn batch(&mut self, state: &Self::State, step: u64) -> Result<Self::Batch, BoxError>;
 
+    /// What a step needs beforehand that can be done again from the same state, such as refilling a
+    /// memory bank. A request to stop that meets it right after a checkpoint does not wait for it.
+    ///
+    /// # Errors
+    /// The experiment's own; the loop ends with [`Error::Step`].
+    fn prepare(&mut self, _state: &mut Self::State, _step: u64) -> Result<(), BoxError> {
+        Ok(())
+    }
+
     /// One step. Nothing but state, batch and index may influence the result; `self` is mutable for
     /// caches only.
     ///
@@ -45,7 +89,7 @@ pub trait Experiment {
         state: Self::State,
         batch: Self::Batch,
         step: u64,
-    ) -> Result<(Self::State, StepReport), BoxError>;
+    ) -> Result<Step<Self::State>, BoxError>;
 
     /// The state as files of a checkpoint.
     ///
@@ -142,10 +186,18 @@ impl RunnerMarks {
 ///
 /// After each step the report goes to the terminal, to `metrics.jsonl` and, as `stage/name`, to
 /// TensorBoard. A request to stop is honoured between steps: the state is saved and the loop ends.
-/// The state is also saved at the end.
+/// The state is also saved at the end. While anything is unsaved, the stop flag is
+/// [busy](StopFlag::busy).
+///
+/// A step with a number that is not finite either ends the run, with a checkpoint from before it, or
+/// is left out; then `metrics.jsonl` has, after the step's report, a line
+///
+/// ```text
+/// {"event":"skipped","stage":...,"step":...,"quantity":...,"tensor":...,"value":...,"rows":{...}}
+/// ```
 ///
 /// # Errors
-/// [`Error::NotFiniteLoss`] with the step if a value named `loss` or `loss_...` is NaN or infinite
+/// [`Error::Faulty`] for [`Step::Faulty`]; [`Error::NotFiniteLoss`] with the step if a value named `loss` or `loss_...` is NaN or infinite
 /// (nothing is logged or saved then: the last checkpoint is from before); [`Error::Step`] for errors
 /// of the experiment; file errors of saving and logging.
 pub fn run_steps<E: Experiment>(
@@ -159,34 +211,96 @@ pub fn run_steps<E: Experiment>(
     let mut saved = options.steps.start;
     let mut outcome = Outcome::Finished;
     let mut done = options.steps.start;
+    let mut unsaved: Option<Busy> = None;
     for step in options.steps.clone() {
         if let Some(interruption) = services.stop.requested() {
             outcome = Outcome::Interrupted(interruption);
             break;
         }
         let wrap = |source| step_error(step, source);
+        experiment.prepare(&mut state, step).map_err(wrap)?;
+        unsaved.get_or_insert_with(|| services.stop.busy());
         let began = Instant::now();
         let batch = experiment.batch(&state, step).map_err(wrap)?;
-        let (next, report) = experiment.step(state, batch, step).map_err(wrap)?;
+        let came_to = experiment.step(state, batch, step).map_err(wrap)?;
         times.push(began.elapsed());
-        state = next;
-        check(&report, step)?;
-        log(&report, step, services)?;
+        match came_to {
+            Step::Done {
+                state: next,
+                report,
+            } => {
+                state = next;
+                check(&report, step)?;
+                log(&report, step, services)?;
+            }
+            Step::Skipped {
+                state: next,
+                report,
+                fault,
+            } => {
+                state = next;
+                check(&report, step)?;
+                log(&report, step, services)?;
+                if let Some(metrics) = services.metrics.as_deref_mut() {
+                    metrics.append(&Skipped {
+                        event: "skipped",
+                        stage: &report.stage,
+                        step,
+                        fault: &fault,
+                    })?;
+                }
+            }
+            Step::Faulty {
+                state: before,
+                fault,
+            } => {
+                if done > saved {
+                    save(experiment, &before, done, options, services)?;
+                }
+                return Err(Error::Faulty {
+                    step,
+                    fault: Box::new(fault),
+                });
+            }
+            Step::Halted { state: half } => {
+                // Only a request halts a step; were it gone, the next look would find none either.
+                let interruption = services.stop.requested().unwrap_or(Interruption::Interrupt);
+                save(experiment, &half, done, options, services)?;
+                return Ok(RunEnd {
+                    state: half,
+                    step: done,
+                    outcome: Outcome::Interrupted(interruption),
+                    times,
+                });
+            }
+        }
         done = step + 1;
         if options.checkpoint_every > 0 && done.is_multiple_of(options.checkpoint_every) {
             save(experiment, &state, done, options, services)?;
             saved = done;
+            unsaved = None;
         }
     }
     if done > saved {
         save(experiment, &state, done, options, services)?;
     }
+    drop(unsaved);
     Ok(RunEnd {
         state,
         step: done,
         outcome,
         times,
     })
+}
+
+/// The line of a step that was left out.
+#[derive(Serialize)]
+struct Skipped<'a> {
+    event: &'static str,
+    stage: &'a str,
+    step: u64,
+    #[serde(flatten)]
+    fault: &'a Fault,
 }
 
 /// An error of this crate stays what it is; others get the step.
@@ -207,8 +321,7 @@ fn check(report: &StepReport, step: u64) -> Result<()> {
                 found: name.clone(),
             });
         }
-        let is_loss = name == "loss" || name.starts_with("loss_");
-        if is_loss && !value.is_finite() {
+        if is_loss(name) && !value.is_finite() {
             return Err(Error::NotFiniteLoss {
                 step,
                 name: name.clone(),
@@ -288,15 +401,18 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
     use std::path::Path;
+    use std::sync::Arc;
 
     use burn::module::{Module, Param};
     use burn::tensor::{Device, Tensor, TensorData};
     use rand::Rng;
 
     use super::*;
+    use crate::faults::{FAULTS, Failing};
     use crate::{
-        AdamW, AdamWConfig, LinearSchedule, NonFinite, Quiet, RunDir, RunManifest, Streams, clip,
-        fixed_clock, from_safetensors, load_module, save_module, shuffle, stream, to_safetensors,
+        AdamW, AdamWConfig, DiskLayer, Examined, FileLayer, LinearSchedule, NonFinite, Quiet,
+        RunDir, RunManifest, Streams, clip, examine, fixed_clock, from_safetensors, load_module,
+        save_module, shuffle, stream, to_safetensors,
     };
 
     #[derive(Module, Debug)]
@@ -317,8 +433,14 @@ mod tests {
         Crash(u64),
         /// A signal arrives during this step.
         Signal(u64),
-        /// This step's loss is NaN.
+        /// This step's loss is NaN, and nobody but the loop looks.
         Nan(u64),
+        /// This step is faulty.
+        Faulty(u64),
+        /// This step is left out.
+        Skip(u64),
+        /// A signal halts this step when only a look is missing.
+        Halt(u64),
     }
 
     struct Regression {
@@ -327,9 +449,12 @@ mod tests {
         schedule: LinearSchedule,
         disturbance: Disturbance,
         stop: StopFlag,
+        /// Report of the step at work, which is done but for a look at something.
+        half: Option<StepReport>,
     }
 
     const STEPS: u64 = 11;
+    const RESULT: &[u8] = b"{\"steps\":11}\n";
     const ROWS: usize = 12;
     const BATCH: u64 = 4;
 
@@ -345,6 +470,7 @@ mod tests {
                 },
                 disturbance,
                 stop: StopFlag::new(),
+                half: None,
             }
         }
 
@@ -362,7 +488,24 @@ mod tests {
             }
         }
 
-        fn restore(&self, checkpoint: &Checkpoint) -> State {
+        fn fault(&self) -> Fault {
+            let device = Device::flex().autodiff();
+            let model = self.model();
+            let weight = Tensor::<2>::from_data([[1.0f32], [f32::NAN], [0.0]], &device);
+            let grads = (model.w.val() * weight).sum().backward();
+            match examine(&model, &BTreeMap::new(), &grads, None, 0).unwrap() {
+                Examined::Faulty(fault) => {
+                    fault.with_rows(BTreeMap::from([("rows".into(), vec![4, 1])]))
+                }
+                Examined::Sound(_) => panic!("NaN was not found"),
+            }
+        }
+
+        fn restore(&mut self, checkpoint: &Checkpoint) -> State {
+            self.half = checkpoint
+                .files
+                .get("half.json")
+                .map(|bytes| serde_json::from_slice(bytes).unwrap());
             let model = checkpoint.file("model.safetensors").unwrap();
             let model = load_module(self.model(), model, NonFinite::Refuse, "restore").unwrap();
             let mut optimiser = AdamW::new(AdamWConfig::transformers()).unwrap();
@@ -406,11 +549,35 @@ mod tests {
             state: State,
             (x, y): Self::Batch,
             step: u64,
-        ) -> Result<(State, StepReport), BoxError> {
+        ) -> Result<Step<State>, BoxError> {
+            if let Some(report) = self.half.take() {
+                return Ok(Step::Done { state, report });
+            }
+            let mut report = StepReport {
+                stage: "line".into(),
+                epoch: step / 3,
+                step,
+                total_steps: STEPS,
+                lr: self.schedule.lr(step),
+                values: BTreeMap::new(),
+            };
             match self.disturbance {
                 Disturbance::Crash(at) if at == step => return Err("killed".into()),
                 Disturbance::Signal(at) if at == step => {
                     self.stop.request(Interruption::Terminate);
+                }
+                Disturbance::Faulty(at) if at == step => {
+                    let fault = self.fault();
+                    return Ok(Step::Faulty { state, fault });
+                }
+                Disturbance::Skip(at) if at == step => {
+                    report.values.insert("skipped".into(), 1.0);
+                    let fault = self.fault();
+                    return Ok(Step::Skipped {
+                        state,
+                        report,
+                        fault,
+                    });
                 }
                 _ => {}
             }
@@ -426,40 +593,53 @@ mod tests {
             }
             let mut grads = loss.backward();
             let clipped = clip(&model, &grads, Some(1.0), step)?;
-            let lr = self.schedule.lr(step);
-            let model = optimiser.step(lr, model, &mut grads, clipped.scale)?;
-            let report = StepReport {
-                stage: "line".into(),
-                epoch: step / 3,
-                step,
-                total_steps: STEPS,
-                lr,
-                values: BTreeMap::from([
-                    ("loss".into(), value),
-                    ("grad_norm".into(), clipped.norm),
-                ]),
-            };
-            Ok((State { model, optimiser }, report))
+            let model = optimiser.step(report.lr, model, &mut grads, clipped.scale)?;
+            report.values.insert("loss".into(), value);
+            report.values.insert("grad_norm".into(), clipped.norm);
+            let state = State { model, optimiser };
+            if self.disturbance == Disturbance::Halt(step) {
+                self.half = Some(report);
+                self.stop.request(Interruption::Interrupt);
+                return Ok(Step::Halted { state });
+            }
+            Ok(Step::Done { state, report })
         }
 
         fn save(&self, state: &State) -> Result<CheckpointFiles, BoxError> {
-            Ok(CheckpointFiles::from([
+            let mut files = CheckpointFiles::from([
                 ("model.safetensors".into(), save_module(&state.model)?),
                 (
                     "optimiser.safetensors".into(),
                     to_safetensors(&state.optimiser.state()?)?,
                 ),
-            ]))
+            ]);
+            if let Some(report) = &self.half {
+                files.insert("half.json".into(), serde_json::to_vec(report)?);
+            }
+            Ok(files)
         }
     }
 
     /// One session in a run directory: a new run, or the continuation of what is there.
     fn session(path: &Path, experiment: &mut Regression) -> Result<RunEnd<State>> {
-        let run = match RunDir::open(path) {
+        session_on(Arc::new(DiskLayer), path, experiment)
+    }
+
+    /// The same through another file layer; a finished run leaves `result.json`.
+    fn session_on(
+        layer: Arc<dyn FileLayer>,
+        path: &Path,
+        experiment: &mut Regression,
+    ) -> Result<RunEnd<State>> {
+        let run = match RunDir::open_with(layer.clone(), path) {
             Ok((run, _)) => run,
-            Err(_) => RunDir::create(path, "steps = 11\n", &RunManifest::new("line", 11))?,
+            Err(Error::NotARun { .. }) => {
+                let manifest = RunManifest::new("line", 11);
+                RunDir::create_with(layer.clone(), path, "steps = 11\n", &manifest)?
+            }
+            Err(error) => return Err(error),
         };
-        let store = CheckpointStore::new(run.path());
+        let store = CheckpointStore::with_layer(run.path(), layer.clone());
         let (state, marks) = match store.latest()? {
             Some(found) => (experiment.restore(&found), RunnerMarks::of(&found)?),
             None => (
@@ -471,16 +651,20 @@ mod tests {
                 },
             ),
         };
-        let mut metrics = MetricsLog::open(run.metrics_path(), marks.metrics_lines)?;
-        let mut events =
-            EventWriter::open(run.events_path(), marks.events_bytes, fixed_clock(0.0))?;
+        let mut metrics = MetricsLog::open_with(&*layer, run.metrics_path(), marks.metrics_lines)?;
+        let mut events = EventWriter::open_with(
+            &*layer,
+            run.events_path(),
+            marks.events_bytes,
+            fixed_clock(0.0),
+        )?;
         let stop = experiment.stop.clone();
         let options = RunOptions {
             steps: marks.step..STEPS,
             checkpoint_every: 4,
             keep_last: 1,
         };
-        run_steps(
+        let end = run_steps(
             experiment,
             state,
             &options,
@@ -491,7 +675,11 @@ mod tests {
                 checkpoints: Some(&store),
                 stop: &stop,
             },
-        )
+        )?;
+        if end.outcome == Outcome::Finished {
+            run.write("result.json", RESULT)?;
+        }
+        Ok(end)
     }
 
     /// All bytes a run leaves behind that must not depend on how often it was stopped.
@@ -499,7 +687,13 @@ mod tests {
         let checkpoint = crate::latest(path).unwrap().unwrap();
         assert_eq!(checkpoint.step, STEPS);
         let mut out: Vec<(String, Vec<u8>)> = checkpoint.files.into_iter().collect();
-        for name in ["metrics.jsonl", "events/events.out.tfevents.0.asterism"] {
+        for name in [
+            "metrics.jsonl",
+            "events/events.out.tfevents.0.asterism",
+            "result.json",
+            "config.toml",
+            "manifest.json",
+        ] {
             out.push((name.into(), fs::read(path.join(name)).unwrap()));
         }
         out
@@ -518,7 +712,8 @@ mod tests {
     fn the_same_seed_gives_the_same_bytes() {
         let first = undisturbed();
         assert_eq!(first, undisturbed());
-        let metrics = String::from_utf8(first[3].1.clone()).unwrap();
+        let (_, metrics) = first.iter().find(|(n, _)| n == "metrics.jsonl").unwrap();
+        let metrics = String::from_utf8(metrics.clone()).unwrap();
         assert_eq!(metrics.lines().count(), STEPS as usize);
     }
 
@@ -555,6 +750,126 @@ mod tests {
             assert_eq!(end.times.len() as u64, STEPS - at - 1);
             assert_eq!(traces(&path), expected, "signal in step {at}");
         }
+    }
+
+    #[test]
+    fn a_signal_during_a_look_saves_the_step_and_the_look_comes_first() {
+        let expected = undisturbed();
+        for at in 0..STEPS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("run");
+            let end = session(&path, &mut Regression::new(Disturbance::Halt(at))).unwrap();
+            assert_eq!(end.outcome, Outcome::Interrupted(Interruption::Interrupt));
+            assert_eq!(end.step, at, "its line is not logged yet");
+            let kept = crate::latest(&path).unwrap().unwrap();
+            assert!(kept.files.contains_key("half.json") && kept.step == at);
+            let end = session(&path, &mut Regression::new(Disturbance::None)).unwrap();
+            assert_eq!(end.outcome, Outcome::Finished);
+            assert_eq!(traces(&path), expected, "halted in step {at}");
+        }
+    }
+
+    /// A whole run with the k-th file operation failing, for every k until none fails: directory,
+    /// settings, manifest, logs, checkpoints, result. What was complete stays, and the run goes on
+    /// to the same end.
+    #[test]
+    fn no_fault_in_any_file_of_a_run_loses_anything() {
+        let expected = undisturbed();
+        let mut injected = 0;
+        for fault in FAULTS {
+            for at in 0.. {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("run");
+                let layer = Arc::new(Failing::new(fault, at));
+                let mut experiment = Regression::new(Disturbance::None);
+                let broken = session_on(layer.clone(), &path, &mut experiment).map(drop);
+                if let Err(error) = &broken {
+                    fault.check(error);
+                }
+                // A file that is replaced is never seen in part.
+                for (name, whole) in &expected {
+                    let there = fs::read(path.join(name)).ok();
+                    if ["config.toml", "manifest.json", "result.json"].contains(&name.as_str()) {
+                        assert!(there.is_none_or(|bytes| bytes == *whole), "{fault:?} {at}");
+                    }
+                }
+                let mut sound = Regression::new(Disturbance::None);
+                session_on(Arc::new(Failing::never()), &path, &mut sound).unwrap();
+                assert_eq!(traces(&path), expected, "{fault:?} {at}");
+                assert_eq!(leftovers(&path), Vec::<String>::new(), "{fault:?} {at}");
+                if !layer.reached() {
+                    broken.unwrap();
+                    break;
+                }
+                injected += 1;
+            }
+        }
+        assert!(injected > 400, "{injected}");
+    }
+
+    /// Names in a run directory of what was begun and not completed.
+    fn leftovers(path: &Path) -> Vec<String> {
+        let layer = DiskLayer;
+        let mut names = layer.list(path).unwrap();
+        names.extend(layer.list(&path.join("checkpoints")).unwrap());
+        names.retain(|name| name.starts_with('.') || name.ends_with(".tmp"));
+        names
+    }
+
+    #[test]
+    fn a_faulty_step_ends_the_run_with_everything_before_it_saved() {
+        let expected = undisturbed();
+        for at in 0..STEPS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("run");
+            let faulty = session(&path, &mut Regression::new(Disturbance::Faulty(at)));
+            let error = faulty.err().unwrap();
+            let text = format!(
+                "step {at}: the gradient of `w` is NaN at element 1, expected a finite number; \
+                 batch: rows 4 1"
+            );
+            assert_eq!(error.to_string(), text);
+            assert!(matches!(error, Error::Faulty { step, .. } if step == at));
+            let kept = crate::latest(&path).unwrap();
+            assert_eq!(kept.map(|kept| kept.step), (at > 0).then_some(at));
+            session(&path, &mut Regression::new(Disturbance::None)).unwrap();
+            assert_eq!(traces(&path), expected, "faulty in step {at}");
+        }
+    }
+
+    #[test]
+    fn a_step_left_out_is_logged_with_its_rows_and_survives_a_kill() {
+        let skipped = |crash: bool| {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("run");
+            if crash {
+                let mut killed = Regression::new(Disturbance::Crash(6));
+                assert!(session(&path, &mut killed).is_err());
+            }
+            session(&path, &mut Regression::new(Disturbance::Skip(5))).unwrap();
+            traces(&path)
+        };
+        let found = skipped(false);
+        assert_eq!(found, skipped(true));
+        let (_, metrics) = found.iter().find(|(n, _)| n == "metrics.jsonl").unwrap();
+        let lines: Vec<serde_json::Value> = metrics
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        assert_eq!(lines.len() as u64, STEPS + 1);
+        assert_eq!(
+            (&lines[5]["step"], &lines[5]["skipped"]),
+            (&5.into(), &1.0.into())
+        );
+        assert_eq!(lines[5].get("loss"), None);
+        let wanted = serde_json::json!({
+            "event": "skipped", "stage": "line", "step": 5, "quantity": "gradient", "tensor": "w",
+            "value": "NaN", "element": 1, "rows": {"rows": [4, 1]},
+        });
+        assert_eq!(lines[6], wanted);
+        // The weights of before are those of after.
+        assert_ne!(found, undisturbed());
     }
 
     const CHILD: &str = "TRAINING_KILL_TEST";
@@ -628,10 +943,11 @@ mod tests {
             assert_eq!(*state, step);
             Ok(step)
         }
-        fn step(&mut self, state: u64, _: u64, step: u64) -> Result<(u64, StepReport), BoxError> {
+        fn step(&mut self, state: u64, _: u64, step: u64) -> Result<Step<u64>, BoxError> {
             let mut report = crate::progress::tests::report("count", step, 5);
             report.values = BTreeMap::from([(self.name.into(), f64::NAN)]);
-            Ok((state + 1, report))
+            let state = state + 1;
+            Ok(Step::Done { state, report })
         }
         fn save(&self, _: &u64) -> Result<CheckpointFiles, BoxError> {
             Ok(CheckpointFiles::from([(self.file.into(), vec![])]))

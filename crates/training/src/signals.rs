@@ -2,8 +2,9 @@
 //! process at once.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -62,6 +63,12 @@ impl Interrupted {
     }
 }
 
+/// How long a request may stay unheeded while nothing is unsaved; what is at work then (an evaluation,
+/// a clustering) is not waited for any longer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the request is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
 /// A shared request to stop. Clones share the request.
 ///
 /// ```
@@ -74,6 +81,20 @@ impl Interrupted {
 #[derive(Debug, Clone, Default)]
 pub struct StopFlag {
     code: Arc<AtomicUsize>,
+    /// Parts of the program with something unsaved.
+    busy: Arc<AtomicUsize>,
+    /// What to say if the process has to be ended from outside of its work.
+    farewell: Arc<Mutex<Option<String>>>,
+}
+
+/// Says for as long as it lives that something is unsaved.
+#[derive(Debug)]
+pub struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl StopFlag {
@@ -119,6 +140,59 @@ impl StopFlag {
         Ok(stop)
     }
 
+    /// Has the process end itself if a request is not heeded within two seconds while nothing is
+    /// [busy](Self::busy): evaluations and the like have nothing to lose. The exit code is that of
+    /// the request. Call it once, in a program.
+    ///
+    /// # Errors
+    /// [`Error::Thread`] if the system refuses the thread that watches.
+    pub fn end_when_idle(&self) -> Result<()> {
+        let stop = self.clone();
+        std::thread::Builder::new()
+            .name("stop".to_owned())
+            .spawn(move || stop.watch())
+            .map_err(|source| Error::Thread {
+                purpose: "watch for requests to stop",
+                source,
+            })?;
+        Ok(())
+    }
+
+    fn watch(&self) {
+        let mut since: Option<Instant> = None;
+        loop {
+            std::thread::sleep(POLL);
+            let Some(interruption) = self.requested() else {
+                continue;
+            };
+            if self.busy.load(Ordering::SeqCst) > 0 {
+                // Patience begins when all is saved.
+                since = None;
+                continue;
+            }
+            if since.get_or_insert_with(Instant::now).elapsed() < PATIENCE {
+                continue;
+            }
+            let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*farewell {
+                Some(text) => eprintln!("{interruption}: {text}"),
+                None => eprintln!("{interruption}"),
+            }
+            std::process::exit(interruption.exit_code());
+        }
+    }
+
+    /// What to say when the process ends itself, such as how to continue.
+    pub fn set_farewell(&self, text: impl Into<String>) {
+        *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.into());
+    }
+
+    /// Something is unsaved for as long as the guard lives.
+    pub fn busy(&self) -> Busy {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(self.busy.clone())
+    }
+
     /// Asks to stop. A request that is already there stays.
     pub fn request(&self, interruption: Interruption) {
         // Someone else's earlier request is as good.
@@ -148,6 +222,44 @@ mod tests {
     use super::*;
 
     const CHILD: &str = "TRAINING_SIGNAL_TEST";
+
+    /// Body of a child that is asked to stop once: with something unsaved it finishes that, otherwise
+    /// it is ended in the middle of what would take hours.
+    fn idle_child(busy: bool) {
+        let stop = StopFlag::install().unwrap();
+        stop.end_when_idle().unwrap();
+        stop.set_farewell("nothing is lost");
+        let unsaved = busy.then(|| stop.busy());
+        raise(SIGTERM).unwrap();
+        if let Some(unsaved) = unsaved {
+            std::thread::sleep(PATIENCE + 10 * POLL);
+            println!("still here: {:?}", stop.requested());
+            drop(unsaved);
+        }
+        std::thread::sleep(Duration::from_secs(10_000));
+    }
+
+    #[test]
+    fn idle_programs_end_themselves() {
+        match std::env::var(CHILD).as_deref() {
+            Ok("busy") => return idle_child(true),
+            Ok(_) => return idle_child(false),
+            Err(_) => {}
+        }
+        for (how, reports) in [("idle", 0), ("busy", 1)] {
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["signals::tests::idle_programs_end_themselves", "--exact"])
+                .arg("--nocapture")
+                .env(CHILD, how)
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(143), "{how}");
+            let out = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(out.matches("still here").count(), reports, "{how}");
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(said.contains("terminated: nothing is lost"), "{said}");
+        }
+    }
 
     /// Body of the child: reports the first signal by a line, ends at the second.
     fn child(signals: &str) {

@@ -17,12 +17,12 @@
 //! Field numbers and framing are those of `event.proto`, `summary.proto` and `record_writer.cc` in
 //! TensorFlow.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, FileOperation, Result, file_error};
+use crate::file_layer::{AppendFile, DiskLayer, FileLayer};
 
 /// Gives the time of an event, in seconds since 1970, for its step.
 pub type Clock = Box<dyn FnMut(u64) -> f64 + Send>;
@@ -44,7 +44,7 @@ pub fn fixed_clock(seconds: f64) -> Clock {
 /// Writes scalars to an event file.
 pub struct EventWriter {
     path: PathBuf,
-    file: File,
+    file: Box<dyn AppendFile>,
     bytes: u64,
     clock: Clock,
 }
@@ -65,19 +65,29 @@ impl EventWriter {
     /// # Errors
     /// [`Error::EventsTooShort`] if the file is shorter, [`Error::File`].
     pub fn open(path: impl Into<PathBuf>, bytes: u64, clock: Clock) -> Result<Self> {
+        Self::open_with(&DiskLayer, path, bytes, clock)
+    }
+
+    /// The same through another file layer.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(
+        layer: &dyn FileLayer,
+        path: impl Into<PathBuf>,
+        bytes: u64,
+        clock: Clock,
+    ) -> Result<Self> {
         let path = path.into();
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(file_error(FileOperation::CreateDir, parent))?;
+            layer
+                .create_dir_all(parent)
+                .map_err(file_error(FileOperation::CreateDir, parent))?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(file_error(FileOperation::Write, &path))?;
-        let found = file
-            .metadata()
-            .map_err(file_error(FileOperation::Read, &path))?
-            .len();
+        let found = match layer.size(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            size => size.map_err(file_error(FileOperation::Read, &path))?,
+        };
         if found < bytes {
             return Err(Error::EventsTooShort {
                 path,
@@ -85,8 +95,9 @@ impl EventWriter {
                 found,
             });
         }
-        file.set_len(bytes)
-            .map_err(file_error(FileOperation::Truncate, &path))?;
+        let file = layer
+            .append_after(&path, bytes)
+            .map_err(file_error(FileOperation::Append, &path))?;
         let mut writer = Self {
             path,
             file,
@@ -134,7 +145,7 @@ impl EventWriter {
     /// [`Error::File`].
     pub fn sync(&self) -> Result<()> {
         self.file
-            .sync_all()
+            .sync()
             .map_err(file_error(FileOperation::Sync, &self.path))
     }
 
@@ -151,7 +162,7 @@ impl EventWriter {
         record.extend_from_slice(data);
         record.extend_from_slice(&masked_crc(data).to_le_bytes());
         self.file
-            .write_all(&record)
+            .append(&record)
             .map_err(file_error(FileOperation::Write, &self.path))?;
         self.bytes += record.len() as u64;
         Ok(())
@@ -199,6 +210,8 @@ fn crc32c(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::fs;
 
     use super::*;
 

@@ -9,6 +9,7 @@ use super::corpus::Source;
 use crate::embedding::settings::{above_zero, at_least_zero, bad, positive};
 use crate::embedding::{OptimizerConfig, SelectionConfig};
 use crate::error::RunError;
+use crate::guard::GuardConfig;
 
 /// What to say to someone who has no teacher.
 const TEACHER: &str = "the directory of a teacher. MiniLM (all-MiniLM-L6-v2) is one: the package \
@@ -78,6 +79,8 @@ pub struct DistillConfig {
     pub start: StartConfig,
     /// Optimiser.
     pub optimizer: OptimizerConfig,
+    /// Numbers that are not finite, and statistics.
+    pub guard: GuardConfig,
     /// Choice of the checkpoint on the development set; `every = 0` keeps the last one.
     pub selection: SelectionConfig,
     /// A checkpoint also every so many steps; 0: after each epoch only.
@@ -173,6 +176,7 @@ impl Default for DistillConfig {
                 // 55 of the Pocket encoder's 1,599 steps.
                 warmup: 0.035,
             },
+            guard: GuardConfig::default(),
             selection: SelectionConfig {
                 every: 0,
                 batch_size: 128,
@@ -242,6 +246,7 @@ impl DistillConfig {
         }
         self.sources()?;
         self.optimizer.check()?;
+        self.guard.check()?;
         self.selection.check()?;
         if self.seeds.is_empty() {
             return Err(bad("seeds", "at least one", "none"));

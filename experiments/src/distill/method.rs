@@ -1,5 +1,7 @@
 //! Batches of the corpus and what the student has to agree with.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use encoder::{Embeddings, unit_rows};
@@ -39,6 +41,11 @@ impl Method for Distillation {
     fn batch(&mut self, step: u64) -> Result<(Vec<usize>, Vec<usize>), RunError> {
         let rows = self.batches.rows(step)?.to_vec();
         Ok((rows.clone(), rows))
+    }
+
+    fn rows(&self, step: u64) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+        let rows = self.batches.rows(step)?.to_vec();
+        Ok(BTreeMap::from([("rows".to_owned(), rows)]))
     }
 
     fn loss(

@@ -54,6 +54,7 @@ pub fn run(request: Request<'_, DistillConfig>) -> Result<ResultFile, RunError> 
         data: &data,
         model: &prepared.start.hashes,
         checkpoints_kept: config.checkpoints_kept,
+        guard: &config.guard,
     };
     let mut session = Session::open(request, &opening)?;
     session

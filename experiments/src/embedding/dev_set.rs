@@ -59,12 +59,13 @@ impl DevSet {
         })
     }
 
-    /// Scores the inference form of an encoder.
+    /// Scores the inference form of an encoder; `between` is called after every batch.
     pub(crate) fn score(
         &self,
         backbone: &BertModel,
         pooling: Pooling,
         batch_size: usize,
+        between: &dyn Fn(),
     ) -> Result<DevScore, RunError> {
         let vectors = encode_ids(
             backbone,
@@ -72,7 +73,7 @@ impl DevSet {
             true,
             self.texts.all(),
             batch_size,
-            |_, _| {},
+            |_, _| between(),
         )?;
         let pairs = || self.first.iter().zip(&self.second);
         let cosine: Vec<f64> = pairs()
@@ -150,7 +151,7 @@ mod tests {
             score: gold(score),
         });
         let dev = DevSet::new(&pairs, positive_from, encoder, 8).unwrap();
-        dev.score(&encoder.bert, Pooling::Mean, 2).unwrap()
+        dev.score(&encoder.bert, Pooling::Mean, 2, &|| ()).unwrap()
     }
 
     #[test]

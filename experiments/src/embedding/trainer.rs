@@ -1,5 +1,6 @@
 //! The training step of every sentence-embedding method, and the choice of the best encoder.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -8,15 +9,17 @@ use burn::tensor::{Device, Tensor, TensorData};
 use encoder::{BertModel, Embeddings, Pooling, SentenceEncoder, TokenBatch, encode_ids};
 use serde::{Deserialize, Serialize};
 use training::{
-    AdamW, AdamWConfig, CheckpointFiles, LinearSchedule, NonFinite, PathPredicate, Streams,
-    cached_backward, clip, from_safetensors, load_module, save_module, stream, to_safetensors,
+    AdamW, AdamWConfig, CheckpointFiles, Examined, LinearSchedule, NonFinite, PathPredicate,
+    Streams, cached_backward, examine, from_safetensors, load_module, save_module, stream,
+    to_safetensors,
 };
 
 use super::dev_set::{DevScore, DevSet};
 use super::freeze::freeze;
 use super::text_table::TextTable;
 use crate::error::RunError;
-use crate::session::{Session, Span, Stage, Stepped, check_losses, file_of};
+use crate::guard::Statistics;
+use crate::session::{Session, Span, Stage, Stepped, Watch, file_of};
 
 /// Everything with a gradient: the encoder and what a method has beside it.
 #[derive(Module, Debug)]
@@ -39,6 +42,9 @@ pub(crate) trait Method {
 
     /// Texts of a step, as indices into the table, and what belongs to them.
     fn batch(&mut self, step: u64) -> Result<(Vec<usize>, Self::Batch), RunError>;
+
+    /// Rows of the batch of a step, by kind.
+    fn rows(&self, step: u64) -> Result<BTreeMap<String, Vec<usize>>, RunError>;
 
     /// The loss over the vectors of the batch's texts, in their order: `[1]`.
     fn loss(
@@ -270,12 +276,14 @@ impl<M: Method> Trainer<'_, M> {
         indices: &[usize],
         batch: &M::Batch,
         step: u64,
+        statistics: Statistics,
     ) -> Result<(BTreeMap<String, f64>, burn::tensor::Gradients), RunError> {
         let scaled = |loss: Tensor<1>| match self.gradient_scale {
             1.0 => loss,
             scale => loss.mul_scalar(scale),
         };
         let value = |loss: &Tensor<1>| f64::from(loss.clone().into_scalar::<f32>());
+        let activations = RefCell::new(BTreeMap::new());
         let mut values = BTreeMap::new();
         let ids = self.texts.rows(indices);
         let size = match self.micro_batch {
@@ -283,7 +291,10 @@ impl<M: Method> Trainer<'_, M> {
             size => size,
         };
         let parts: Vec<&[&[u32]]> = ids.chunks(size.max(1)).collect();
-        let head_only = |vectors: Tensor<2>| self.method.loss(&model.head, vectors, batch);
+        let head_only = |vectors: Tensor<2>| {
+            statistics.vectors(&vectors, &mut activations.borrow_mut());
+            self.method.loss(&model.head, vectors, batch)
+        };
         let (loss, mut gradients) = match &self.encoding {
             Encoding::Cached(vectors) => {
                 let loss = head_only(self.cached_rows(vectors, indices))?;
@@ -323,6 +334,7 @@ impl<M: Method> Trainer<'_, M> {
             values.insert("loss_main".to_owned(), loss);
         }
         values.insert("loss".to_owned(), sum);
+        values.append(&mut activations.borrow_mut());
         Ok((values, gradients))
     }
 
@@ -340,9 +352,11 @@ impl<M: Method> Trainer<'_, M> {
         dev: &DevSet,
         done: u64,
         values: &mut BTreeMap<String, f64>,
+        watch: &Watch<'_>,
     ) -> Result<(), RunError> {
         let backbone = state.model.backbone.valid();
-        let score = dev.score(&backbone, self.dev_pooling, self.eval_batch)?;
+        let between = || watch.heed();
+        let score = dev.score(&backbone, self.dev_pooling, self.eval_batch, &between)?;
         values.extend(named(&score));
         values.extend(self.method.look(&state.model, done)?);
         if let Some(spearman) = score.spearman
@@ -387,31 +401,55 @@ impl<M: Method> Stage for Trainer<'_, M> {
         mut state: Self::State,
         (indices, batch): Self::Batch,
         step: u64,
+        statistics: Statistics,
     ) -> Result<Stepped<Self::State>, RunError> {
         let began = Instant::now();
-        let (mut values, mut gradients) = self.backward(&state.model, &indices, &batch, step)?;
-        check_losses(&values, step)?;
-        let clipped = clip(&state.model, &gradients, self.max_norm, step)?;
+        let (mut values, mut gradients) =
+            self.backward(&state.model, &indices, &batch, step, statistics)?;
         let lr = self.schedule.lr(step);
-        state.model = state
-            .optimizer
-            .step(lr, state.model, &mut gradients, clipped.scale)?;
+        let fault = match examine(&state.model, &values, &gradients, self.max_norm, step)? {
+            Examined::Sound(clipped) => {
+                state.model =
+                    state
+                        .optimizer
+                        .step(lr, state.model, &mut gradients, clipped.scale)?;
+                values.insert("grad_norm".to_owned(), clipped.norm);
+                None
+            }
+            Examined::Faulty(fault) => Some(fault),
+        };
         drop(gradients);
         let ms = began.elapsed().as_secs_f64() * 1e3;
         values.insert("seed".to_owned(), self.seed as f64);
-        values.insert("grad_norm".to_owned(), clipped.norm);
-        if let Some(dev) = self.dev
-            && self.looks(step + 1)
-        {
-            self.select(&mut state, dev, step + 1, &mut values)?;
-        }
         Ok(Stepped {
             state,
             lr,
             values,
             ms,
             refill_s: None,
+            fault,
         })
+    }
+
+    fn look(
+        &mut self,
+        state: &mut Self::State,
+        step: u64,
+        values: &mut BTreeMap<String, f64>,
+        watch: &Watch<'_>,
+    ) -> Result<(), RunError> {
+        match self.dev {
+            Some(dev) if self.looks(step + 1) => self.select(state, dev, step + 1, values, watch),
+            _ => Ok(()),
+        }
+    }
+
+    fn rows(
+        &mut self,
+        _: &Self::State,
+        step: u64,
+    ) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+        self.method.rows(step)
     }
 
     fn save(&self, state: &Self::State) -> Result<CheckpointFiles, RunError> {
@@ -462,6 +500,8 @@ mod tests {
     use super::super::freeze::below_top;
     use super::super::text_table::Column;
     use super::*;
+    use crate::guard::GuardConfig;
+    use training::StopFlag;
 
     #[derive(Module, Debug)]
     struct NoHead {
@@ -481,6 +521,13 @@ mod tests {
 
         fn batch(&mut self, step: u64) -> Result<(Vec<usize>, ()), RunError> {
             Ok((vec![step as usize % 3, 2], ()))
+        }
+
+        fn rows(&self, step: u64) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+            Ok(BTreeMap::from([(
+                "texts".to_owned(),
+                vec![step as usize % 3, 2],
+            )]))
         }
 
         fn loss(&self, _: &NoHead, vectors: Tensor<2>, (): &()) -> Result<Tensor<1>, RunError> {
@@ -558,9 +605,13 @@ mod tests {
         range: std::ops::Range<u64>,
     ) -> (TrainerState<NoHead>, Vec<BTreeMap<String, f64>>) {
         let mut values = Vec::new();
+        let stop = StopFlag::new();
+        let quiet = Statistics::of_step(&GuardConfig::default(), 0);
         for step in range {
             let batch = trainer.batch(&state, step).unwrap();
-            let stepped = trainer.step(state, batch, step).unwrap();
+            let mut stepped = trainer.step(state, batch, step, quiet).unwrap();
+            let looked = trainer.look(&mut stepped.state, step, &mut stepped.values, &Watch(&stop));
+            looked.unwrap();
             state = stepped.state;
             values.push(stepped.values);
         }

@@ -98,7 +98,8 @@ pub fn main_with(args: &EvaluateArgs) -> Result<(), RunError> {
     }
     let (suite, reports) = load_data(args)?;
     let encoder = load_model(args, &model_dir)?;
-    let prompt = asked_prompt(args.prompt.as_deref(), &encoder)?;
+    let prompt = asked_prompt(args.prompt.as_deref(), &encoder)
+        .map_err(|problem| RunError::Config(format!("--prompt: {problem}")))?;
     let name = name_of(&args.model);
     let mut settings = args.mode.transfer();
     settings.classifier.reset_patience = args.reset_patience;
@@ -195,20 +196,23 @@ pub fn mask_for_template(
     }
 }
 
-/// The prompt asked for, if the model can use it.
-fn asked_prompt<'a>(
+/// The prompt asked for by the option `--prompt`, if the model can use it.
+///
+/// # Errors
+///
+/// Those of [`which_prompt`], and a prompt that leaves no room for a text, in words for the option.
+pub fn asked_prompt<'a>(
     asked: Option<&'a str>,
     encoder: &SentenceEncoder,
-) -> Result<Prompt<'a>, RunError> {
+) -> Result<Prompt<'a>, String> {
     let Some(asked) = asked else {
         return Ok(Prompt::Default);
     };
-    let refuse = |problem: String| RunError::Config(format!("--prompt: {problem}"));
-    let prompt = which_prompt(asked, &encoder.prompts).map_err(refuse)?;
+    let prompt = which_prompt(asked, &encoder.prompts)?;
     // Without texts, this says whether the model takes a prompt at all.
     encoder
         .token_ids::<&str>(&[], prompt)
-        .map_err(|error| refuse(error.to_string()))?;
+        .map_err(|error| error.to_string())?;
     Ok(prompt)
 }
 
@@ -536,5 +540,32 @@ fn print(text: &str) -> Result<(), RunError> {
             message: error.to_string(),
         }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_plain_word_is_a_name_and_everything_else_a_text() {
+        let mut prompts = Prompts::default();
+        for name in ["query", "two words"] {
+            prompts.texts.insert(name.to_owned(), "x".to_owned());
+        }
+        for (asked, want) in [
+            ("", Prompt::None),
+            ("query", Prompt::Named("query")),
+            ("two words", Prompt::Named("two words")),
+            ("query: ", Prompt::Text("query: ")),
+            ("检索", Prompt::Text("检索")),
+        ] {
+            assert_eq!(which_prompt(asked, &prompts), Ok(want));
+        }
+        let error = which_prompt("quer", &prompts).unwrap_err();
+        assert!(error.contains("no prompt `quer`; this model has: query, two words;"));
+        let error = which_prompt("query", &Prompts::default()).unwrap_err();
+        assert!(error.contains("this model has: none"));
     }
 }

@@ -11,6 +11,7 @@ use crate::config::overlay;
 use crate::embedding::settings::{above_zero, at_least_zero, bad, pooling, positive};
 use crate::embedding::{Asked, OptimizerConfig, SelectionConfig};
 use crate::error::RunError;
+use crate::guard::GuardConfig;
 
 /// All settings of the experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +113,8 @@ pub struct NgcseConfig {
     pub allow_non_finite: bool,
     /// Optimiser.
     pub optimizer: OptimizerConfig,
+    /// Numbers that are not finite, and statistics.
+    pub guard: GuardConfig,
     /// Choice of the checkpoint on the development set; the probes look at the same steps.
     pub selection: SelectionConfig,
     /// Relative fitting difficulty.
@@ -228,6 +231,7 @@ impl Default for NgcseConfig {
                 clip: 1.0,
                 warmup: 0.0,
             },
+            guard: GuardConfig::default(),
             selection: SelectionConfig {
                 every: 125,
                 batch_size: 128,
@@ -407,6 +411,7 @@ impl NgcseConfig {
     /// The part of the check that a sweep repeats.
     fn check_values(&self, setting: Setting) -> Result<(), RunError> {
         self.optimizer.check()?;
+        self.guard.check()?;
         self.selection.check()?;
         self.asked()?;
         if let Some(pattern) = setting.pattern()

@@ -53,6 +53,15 @@ pub(crate) struct BatchShape {
     generated: usize,
 }
 
+impl NgcseMethod<'_> {
+    fn of_step(&self, step: u64) -> Result<&MixedBatch, RunError> {
+        usize::try_from(step)
+            .ok()
+            .and_then(|step| self.batches.get(step))
+            .ok_or_else(|| RunError::Data(format!("step {step} has no batch")))
+    }
+}
+
 impl Method for NgcseMethod<'_> {
     type Head = NgcseHead;
     type Batch = BatchShape;
@@ -62,10 +71,7 @@ impl Method for NgcseMethod<'_> {
     }
 
     fn batch(&mut self, step: u64) -> Result<(Vec<usize>, BatchShape), RunError> {
-        let batch = usize::try_from(step)
-            .ok()
-            .and_then(|step| self.batches.get(step))
-            .ok_or_else(|| RunError::Data(format!("step {step} has no batch")))?;
+        let batch = self.of_step(step)?;
         let mut texts = Vec::new();
         for (columns, rows) in [
             (&self.rows.ordinary, &batch.ordinary),
@@ -80,6 +86,14 @@ impl Method for NgcseMethod<'_> {
             generated: batch.generated.len(),
         };
         Ok((texts, shape))
+    }
+
+    fn rows(&self, step: u64) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+        let batch = self.of_step(step)?;
+        Ok(BTreeMap::from([
+            ("ordinary".to_owned(), batch.ordinary.clone()),
+            ("generated".to_owned(), batch.generated.clone()),
+        ]))
     }
 
     fn loss(

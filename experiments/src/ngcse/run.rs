@@ -50,6 +50,7 @@ pub fn run(request: Request<'_, NgcseConfig>) -> Result<ResultFile, RunError> {
         data: &program.hashes,
         model: &program.start.hashes,
         checkpoints_kept: program.config.checkpoints_kept,
+        guard: &program.config.guard,
     };
     let mut session = Session::open(request, &opening)?;
     session.say(&program.corpus.notes);

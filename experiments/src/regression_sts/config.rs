@@ -10,6 +10,7 @@ use training::{LinearSchedule, Plan};
 use crate::embedding::settings::{above_zero, at_least_zero, bad, pooling, positive};
 use crate::embedding::{Asked, OptimizerConfig, SelectionConfig};
 use crate::error::RunError;
+use crate::guard::GuardConfig;
 
 /// All settings of the experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +76,8 @@ pub struct RegressionStsConfig {
     pub stage2: StageConfig,
     /// Optimiser of both stages.
     pub optimizer: OptimizerConfig,
+    /// Numbers that are not finite, and statistics.
+    pub guard: GuardConfig,
     /// Choice of the checkpoint on the development set.
     pub selection: SelectionConfig,
     /// A checkpoint also every so many steps; 0: after each epoch only.
@@ -195,6 +198,7 @@ impl Default for RegressionStsConfig {
                 clip: 10.0,
                 warmup: 0.2,
             },
+            guard: GuardConfig::default(),
             selection: SelectionConfig {
                 every: 63,
                 batch_size: 128,
@@ -273,6 +277,7 @@ impl RegressionStsConfig {
     /// [`RunError::Config`] with key, expectation and value.
     pub fn check(&self) -> Result<(), RunError> {
         self.optimizer.check()?;
+        self.guard.check()?;
         self.selection.check()?;
         self.asked()?;
         self.left_clamp(0.0)?;

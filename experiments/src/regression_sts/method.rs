@@ -1,5 +1,7 @@
 //! Batches of labelled pairs and the regression loss over them.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
 use losses::{
@@ -83,6 +85,11 @@ impl Method for Regression {
             .collect();
         let labels = rows.iter().map(|row| self.labels[*row] as f32).collect();
         Ok((texts, labels))
+    }
+
+    fn rows(&self, step: u64) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+        let rows = self.batches.rows(step)?.to_vec();
+        Ok(BTreeMap::from([("rows".to_owned(), rows)]))
     }
 
     fn loss(

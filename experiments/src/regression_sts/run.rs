@@ -57,6 +57,7 @@ pub fn run(request: Request<'_, RegressionStsConfig>) -> Result<ResultFile, RunE
         data: &prepared.hashes,
         model: &prepared.start.hashes,
         checkpoints_kept: config.checkpoints_kept,
+        guard: &config.guard,
     };
     let mut session = Session::open(request, &opening)?;
     session.say(&prepared.notes);
@@ -547,7 +548,8 @@ impl RegressionRun {
                 // The score that a frozen encoder has had all along is what stage 2 has to beat.
                 None if settings.frozen && self.config.selection.every > 0 => {
                     let dev = &evaluation.dev;
-                    dev.score(&encoder.bert, pooling, batch_size)?.spearman
+                    dev.score(&encoder.bert, pooling, batch_size, &|| {})?
+                        .spearman
                 }
                 None => None,
             };

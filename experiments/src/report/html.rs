@@ -74,6 +74,13 @@ pub(super) fn render(input: &ReportInput) -> Result<(String, Vec<(String, Svg)>)
         rfd = context! { picture, traces, table => report.view() };
     }
 
+    let mut numbers = Vec::new();
+    for (name, chart) in &input.charts {
+        let drawing = chart.render();
+        numbers.push(Value::from_safe_string(drawing.inline()));
+        plots.push((slug(name), drawing));
+    }
+
     let mut palette_rules = String::new();
     let mut map = Value::from(());
     if let Some((scatter, title)) = scatter(input) {
@@ -115,6 +122,7 @@ pub(super) fn render(input: &ReportInput) -> Result<(String, Vec<(String, Svg)>)
         published => published(result),
         scores,
         losses => inline,
+        numbers,
         rfd,
         map,
         confusion,

@@ -46,6 +46,8 @@ pub struct ReportInput {
     pub categories: Vec<CategorySummary>,
     /// Relative fitting difficulty of the settings.
     pub rfd: Option<RfdReport>,
+    /// Curves that numbers of categories were read from, by file name without ending.
+    pub charts: Vec<(String, svg::LineChart)>,
 }
 
 impl ReportInput {
@@ -59,6 +61,7 @@ impl ReportInput {
             fine_names: None,
             categories: Vec::new(),
             rfd: None,
+            charts: Vec::new(),
         }
     }
 }
@@ -792,6 +795,19 @@ mod tests {
                 start_step: 1,
                 comparable: true,
             }),
+            charts: vec![(
+                format!("k-{EVIL}"),
+                svg::LineChart {
+                    title: EVIL.into(),
+                    x_label: "K".into(),
+                    y_label: EVIL.into(),
+                    series: vec![svg::Series {
+                        name: EVIL.into(),
+                        points: vec![(2.0, 0.1), (3.0, f64::NAN), (4.0, 0.2)],
+                    }],
+                    log_y: false,
+                },
+            )],
         }
     }
 

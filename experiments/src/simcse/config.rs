@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::embedding::settings::{above_zero, at_least_zero, bad, pooling, positive};
 use crate::embedding::{Asked, OptimizerConfig, SelectionConfig};
 use crate::error::RunError;
+use crate::guard::GuardConfig;
 
 /// All settings of the experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +86,8 @@ pub struct SimcseConfig {
     pub allow_non_finite: bool,
     /// Optimiser.
     pub optimizer: OptimizerConfig,
+    /// Numbers that are not finite, and statistics.
+    pub guard: GuardConfig,
     /// Choice of the checkpoint on the development set.
     pub selection: SelectionConfig,
     /// A checkpoint also every so many steps; 0: after each epoch only.
@@ -135,6 +138,7 @@ impl Default for SimcseConfig {
                 clip: 1.0,
                 warmup: 0.0,
             },
+            guard: GuardConfig::default(),
             selection: SelectionConfig {
                 every: 125,
                 batch_size: 128,
@@ -186,6 +190,7 @@ impl SimcseConfig {
     /// [`RunError::Config`] with key, expectation and value.
     pub fn check(&self) -> Result<(), RunError> {
         self.optimizer.check()?;
+        self.guard.check()?;
         self.selection.check()?;
         self.asked()?;
         if self.seeds.is_empty() {

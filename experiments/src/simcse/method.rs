@@ -1,5 +1,7 @@
 //! Batches of rows and the contrastive loss over them.
 
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use encoder::{MlmHead, TextTokenizer, TokenBatch};
@@ -55,6 +57,11 @@ impl Method for Simcse {
             .flat_map(|column| rows.iter().map(|row| column[*row]))
             .collect();
         Ok((texts, rows.len()))
+    }
+
+    fn rows(&self, step: u64) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+        let rows = self.batches.rows(step)?.to_vec();
+        Ok(BTreeMap::from([("rows".to_owned(), rows)]))
     }
 
     fn loss(

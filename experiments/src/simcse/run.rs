@@ -49,6 +49,7 @@ pub fn run(request: Request<'_, SimcseConfig>) -> Result<ResultFile, RunError> {
         data: &prepared.hashes,
         model: &prepared.start.hashes,
         checkpoints_kept: config.checkpoints_kept,
+        guard: &config.guard,
     };
     let mut session = Session::open(request, &opening)?;
     session.say(&prepared.notes);

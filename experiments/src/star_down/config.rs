@@ -12,6 +12,7 @@ use queue::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::RunError;
+use crate::guard::GuardConfig;
 
 /// Most epochs of a stage.
 const MAX_EPOCHS: u64 = 1_000_000;
@@ -48,12 +49,17 @@ pub struct StarDownConfig {
     pub trace: bool,
     /// JSON list of index lists: the batches of the training stages, in order.
     pub batch_order_file: String,
+    /// `file`: rows are numbered as in the file, so that another order of the file is another run;
+    /// `content`: by their content, so that every order of the file is the same run.
+    pub row_order: String,
     /// Accept NaN and infinite weights.
     pub allow_non_finite: bool,
     /// Recompute the encoder's activations in the backward pass: same result, less memory, more time.
     pub gradient_checkpointing: bool,
     /// Optimiser.
     pub optimizer: OptimizerConfig,
+    /// Numbers that are not finite, and statistics.
+    pub guard: GuardConfig,
     /// Coarse pre-training.
     pub pretrain: PretrainConfig,
     /// Training with neighbours.
@@ -213,6 +219,7 @@ impl Default for StarDownConfig {
             dropout: -1.0,
             trace: true,
             batch_order_file: String::new(),
+            row_order: "file".into(),
             allow_non_finite: false,
             gradient_checkpointing: false,
             optimizer: OptimizerConfig {
@@ -222,6 +229,7 @@ impl Default for StarDownConfig {
                 clip: 1.0,
                 warmup: 0.1,
             },
+            guard: GuardConfig::default(),
             pretrain: PretrainConfig {
                 epochs: 100,
                 schedule_epochs: 100,
@@ -303,6 +311,15 @@ fn one_of<T: Copy>(key: &str, found: &str, choices: &[(&str, T)]) -> Result<T, R
 }
 
 impl StarDownConfig {
+    /// Whether rows are numbered by their content.
+    pub(crate) fn rows_by_content(&self) -> Result<bool, RunError> {
+        one_of(
+            "row_order",
+            &self.row_order,
+            &[("file", false), ("content", true)],
+        )
+    }
+
     /// Checks every value that can be checked without the data.
     ///
     /// # Errors
@@ -319,6 +336,14 @@ impl StarDownConfig {
             }
         };
         let t = &self.train;
+        self.guard.check()?;
+        if self.rows_by_content()? && !self.batch_order_file.is_empty() {
+            return Err(RunError::Config(
+                "row_order: expected `file` with batch_order_file, whose numbers are rows of the file, \
+                 found `content`"
+                    .to_owned(),
+            ));
+        }
         range(
             "batch_size",
             self.batch_size as f64,

@@ -30,8 +30,8 @@ use queue::{
     update_momentum,
 };
 use training::{
-    AdamW, CheckpointFiles, LinearSchedule, NonFinite, Plan, Streams, clip, from_safetensors,
-    load_module, save_module, shuffle, stream, to_safetensors,
+    AdamW, CheckpointFiles, Examined, LinearSchedule, NonFinite, Plan, Streams, examine,
+    from_safetensors, load_module, save_module, shuffle, stream, to_safetensors,
 };
 
 use super::augment::replace_tokens;
@@ -40,7 +40,8 @@ use super::model::{CoarseHead, ContrastModel};
 use super::prepare::Prepared;
 use super::pretrain::adamw;
 use crate::error::RunError;
-use crate::session::{Stage, Stepped, check_losses, file_of};
+use crate::guard::Statistics;
+use crate::session::{Stage, Stepped, file_of};
 
 /// Key of this stage in the random streams. DOWN and STAR share it: from the same start they see the
 /// same batches, views and dropout seeds, so that a difference comes from the objective.
@@ -261,6 +262,13 @@ impl Stage for Contrast<'_> {
     type State = ContrastState;
     type Batch = Vec<usize>;
 
+    fn prepare(&mut self, state: &mut ContrastState, step: u64) -> Result<(), RunError> {
+        if step.is_multiple_of(self.steps()) {
+            self.refill(state, step / self.steps())?;
+        }
+        Ok(())
+    }
+
     fn batch(&mut self, _: &ContrastState, step: u64) -> Result<Vec<usize>, RunError> {
         if let Some(order) = &self.prepared.batch_order {
             return Ok(order[step as usize % order.len()].clone());
@@ -284,14 +292,14 @@ impl Stage for Contrast<'_> {
         mut state: ContrastState,
         ids: Vec<usize>,
         step: u64,
+        statistics: Statistics,
     ) -> Result<Stepped<ContrastState>, RunError> {
         let epoch = step / self.steps();
         let mut values = BTreeMap::from([("seed".to_owned(), self.seed as f64)]);
-        if step.is_multiple_of(self.steps()) {
-            self.refill(&mut state, epoch)?;
-            if let Some(precision) = self.neighbour_precision(&state) {
-                values.insert("neighbour_precision".into(), precision);
-            }
+        if step.is_multiple_of(self.steps())
+            && let Some(precision) = self.neighbour_precision(&state)
+        {
+            values.insert("neighbour_precision".into(), precision);
         }
         let began = Instant::now();
         let device = self.prepared.device.clone().autodiff();
@@ -315,6 +323,7 @@ impl Stage for Contrast<'_> {
         })?;
 
         let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
+        statistics.vectors(&pooled, &mut values);
         let logits = state.model.coarse.forward(pooled.clone());
         let labels: Vec<i32> = ids
             .iter()
@@ -350,7 +359,6 @@ impl Stage for Contrast<'_> {
         values.insert("loss_fine".into(), fine.clone().into_scalar::<f32>().into());
         let loss = fine + coarse.mul_scalar(self.config.train.coarse_weight);
         values.insert("loss".into(), loss.clone().into_scalar::<f32>().into());
-        check_losses(&values, step)?;
 
         // The momentum encoder of before this step; inference form, so no graph and no dropout.
         let plain = TokenBatch::new(&rows, &self.prepared.device)?;
@@ -363,23 +371,29 @@ impl Stage for Contrast<'_> {
         let mut grads = loss.backward();
         drop(targets);
         let limit = (self.config.optimizer.clip > 0.0).then_some(self.config.optimizer.clip);
-        let clipped = clip(&state.model, &grads, limit, step)?;
-        if self.config.trace {
-            values.insert("grad_norm".into(), clipped.norm);
-        }
         let lr = self.schedule.lr(step);
-        state.model = state
-            .optimizer
-            .step(lr, state.model, &mut grads, clipped.scale)?;
-        drop(grads);
-        if let Some(bank) = &mut state.bank {
-            bank.update(&ids, momentum_rows)?;
-        }
-        state.momentum = update_momentum(
-            state.momentum,
-            &state.model.backbone,
-            self.config.train.momentum,
-        )?;
+        let fault = match examine(&state.model, &values, &grads, limit, step)? {
+            Examined::Sound(clipped) => {
+                statistics.norm(clipped.norm, &mut values);
+                if self.config.trace {
+                    values.insert("grad_norm".into(), clipped.norm);
+                }
+                state.model = state
+                    .optimizer
+                    .step(lr, state.model, &mut grads, clipped.scale)?;
+                drop(grads);
+                if let Some(bank) = &mut state.bank {
+                    bank.update(&ids, momentum_rows)?;
+                }
+                state.momentum = update_momentum(
+                    state.momentum,
+                    &state.model.backbone,
+                    self.config.train.momentum,
+                )?;
+                None
+            }
+            Examined::Faulty(fault) => Some(fault),
+        };
         if let Some(star) = &state.model.star {
             values.insert("base".into(), star.base_value().into_scalar::<f32>().into());
         }
@@ -389,7 +403,17 @@ impl Stage for Contrast<'_> {
             values,
             ms: began.elapsed().as_secs_f64() * 1e3,
             refill_s: self.refill_s.take(),
+            fault,
         })
+    }
+
+    fn rows(
+        &mut self,
+        state: &ContrastState,
+        step: u64,
+    ) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+        let rows = self.batch(state, step)?;
+        Ok(BTreeMap::from([("rows".to_owned(), rows)]))
     }
 
     fn save(&self, state: &ContrastState) -> Result<CheckpointFiles, RunError> {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use datasets::{CategoryDataset, FetchOptions, LoadOptions, Manifest, load_category_dir};
+use datasets::{CategoryDataset, FetchOptions, LoadOptions, Manifest, Split, load_category_dir};
 use encoder::bert::Embedding;
 use encoder::{BertConfig, Pooling, SentenceEncoder, TextTokenizer};
+use sha2::{Digest, Sha256};
 use training::{Streams, stream};
 
 use super::config::StarDownConfig;
@@ -34,12 +35,20 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     pub(crate) fn new(config: &StarDownConfig, device: Device) -> Result<Self, RunError> {
-        let data = if config.data == "pocket" {
+        let mut data = if config.data == "pocket" {
             datasets::pocket()?
         } else {
             load_category_dir(&data_directory(&config.data)?, &LoadOptions::default())?
         };
         check_single_rows(&data)?;
+        if config.rows_by_content()? {
+            let splits = [
+                Some(&mut data.train),
+                data.valid.as_mut(),
+                Some(&mut data.test),
+            ];
+            splits.into_iter().flatten().for_each(sort_by_content);
+        }
         let name = data.name.to_lowercase();
         let known = ["clinc", "hwu64", "wos"]
             .into_iter()
@@ -211,6 +220,28 @@ fn rescale(table: &mut Embedding, from: f64, to: f64) {
     }
 }
 
+/// Puts rows in the order of the SHA-256 of their text, then of their labels: one that does not depend
+/// on the file's, and in which neighbours have nothing in common.
+fn sort_by_content(split: &mut Split) {
+    let mut rows: Vec<(Vec<u8>, usize, Option<usize>, usize)> = (0..split.len())
+        .map(|row| {
+            let fine = split.fine.as_ref().map(|fine| fine[row]);
+            let digest = Sha256::digest(split.texts[row].as_bytes()).to_vec();
+            (digest, split.coarse[row], fine, row)
+        })
+        .collect();
+    rows.sort_unstable();
+    let order: Vec<usize> = rows.into_iter().map(|(_, _, _, row)| row).collect();
+    *split = Split {
+        texts: order.iter().map(|row| split.texts[*row].clone()).collect(),
+        coarse: order.iter().map(|row| split.coarse[*row]).collect(),
+        fine: split
+            .fine
+            .as_ref()
+            .map(|fine| order.iter().map(|row| fine[*row]).collect()),
+    };
+}
+
 /// A fine class with one training row has no neighbour to be found by.
 fn check_single_rows(data: &CategoryDataset) -> Result<(), RunError> {
     let (Some(names), Some(fine)) = (&data.fine_names, &data.train.fine) else {
@@ -260,4 +291,35 @@ fn data_directory(data: &str) -> Result<PathBuf, RunError> {
 fn pocket_tokenizer() -> Result<TextTokenizer, RunError> {
     let pieces: Vec<&str> = datasets::pocket::vocabulary().collect();
     Ok(TextTokenizer::from_word_pieces(&pieces)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_of_the_rows_becomes_one() {
+        let texts = ["b", "a", "c", "a", "a", "b"];
+        let labels = [0, 1, 1, 0, 1, 0];
+        let fine = [3, 1, 1, 0, 2, 3];
+        let sorted = |order: &[usize]| {
+            let mut split = Split {
+                texts: order.iter().map(|at| texts[*at].to_owned()).collect(),
+                coarse: order.iter().map(|at| labels[*at]).collect(),
+                fine: Some(order.iter().map(|at| fine[*at]).collect()),
+            };
+            sort_by_content(&mut split);
+            split
+        };
+        let expected = sorted(&[0, 1, 2, 3, 4, 5]);
+        for order in [[5, 4, 3, 2, 1, 0], [2, 0, 4, 1, 5, 3], [3, 1, 4, 5, 0, 2]] {
+            assert_eq!(sorted(&order), expected);
+        }
+        // Equal texts stay together, and every row keeps its labels.
+        assert_eq!(expected.len(), texts.len());
+        let at = expected.texts.iter().position(|text| text == "a");
+        let of_a = at.map(|at| (&expected.texts[at..at + 3], &expected.coarse[at..at + 3]));
+        let all = ["a", "a", "a"].map(str::to_owned);
+        assert_eq!(of_a, Some((&all[..], &[0, 1, 1][..])));
+    }
 }

@@ -10,17 +10,18 @@ use encoder::{BertModel, MlmHead, Pooling, SentenceEncoder, TextTokenizer, Token
 use losses::{CoarseCrossEntropy, MaskedLm};
 use serde::{Deserialize, Serialize};
 use training::{
-    AdamW, AdamWConfig, CheckpointFiles, EarlyStopping, EarlyStoppingConfig, Goal, LinearSchedule,
-    NonFinite, Plan, Streams, Verdict, clip, from_safetensors, load_module, save_module, shuffle,
-    stream, to_safetensors,
+    AdamW, AdamWConfig, CheckpointFiles, EarlyStopping, EarlyStoppingConfig, Examined, Goal,
+    LinearSchedule, NonFinite, Plan, Streams, Verdict, examine, from_safetensors, load_module,
+    save_module, shuffle, stream, to_safetensors,
 };
 
 use super::config::StarDownConfig;
 use super::model::{PretrainModel, uniform_linear};
 use super::prepare::Prepared;
 use crate::error::RunError;
+use crate::guard::Statistics;
 use crate::masking::mask_tokens;
-use crate::session::{Stage, Stepped, check_losses, file_of};
+use crate::session::{Stage, Stepped, Watch, file_of};
 
 /// Key of this stage in the random streams.
 const STAGE: u64 = 1;
@@ -192,7 +193,7 @@ impl<'a> Pretrain<'a> {
     }
 
     /// Coarse accuracy on the held-out part, in percent.
-    fn validate(&self, model: &PretrainModel) -> Result<f64, RunError> {
+    fn validate(&self, model: &PretrainModel, watch: &Watch<'_>) -> Result<f64, RunError> {
         let model = model.valid();
         let ids: Vec<&[u32]> = self
             .valid_rows
@@ -205,7 +206,7 @@ impl<'a> Pretrain<'a> {
             false,
             &ids,
             self.config.eval.batch_size,
-            |_, _| {},
+            |_, _| watch.heed(),
         )?;
         let device = &self.prepared.device;
         let rows = Tensor::<2>::from_data(
@@ -284,6 +285,7 @@ impl Stage for Pretrain<'_> {
         mut state: PretrainState,
         batch: PretrainBatch,
         step: u64,
+        statistics: Statistics,
     ) -> Result<Stepped<PretrainState>, RunError> {
         let began = Instant::now();
         let device = self.prepared.device.clone().autodiff();
@@ -297,6 +299,7 @@ impl Stage for Pretrain<'_> {
             .collect();
         let tokens = TokenBatch::new(&rows, &device)?;
         let pooled = SentenceEncoder::pool(&state.model.backbone, self.pooling, &tokens)?;
+        statistics.vectors(&pooled, &mut values);
         let logits = state
             .model
             .classifier
@@ -363,36 +366,65 @@ impl Stage for Pretrain<'_> {
             }
         }
         values.insert("loss".into(), loss.clone().into_scalar::<f32>().into());
-        check_losses(&values, step)?;
 
         let mut grads = loss.backward();
         let limit = (self.config.optimizer.clip > 0.0).then_some(self.config.optimizer.clip);
-        let clipped = clip(&state.model, &grads, limit, step)?;
-        if self.config.trace {
-            values.insert("grad_norm".into(), clipped.norm);
-        }
         let lr = self.schedule.lr(step);
-        state.model = state
-            .optimizer
-            .step(lr, state.model, &mut grads, clipped.scale)?;
-        let ms = began.elapsed().as_secs_f64() * 1e3;
-
-        if (step + 1).is_multiple_of(self.steps()) {
-            let accuracy = self.validate(&state.model)?;
-            values.insert("valid_accuracy".into(), accuracy);
-            match state.stopping.early.observe(step / self.steps(), accuracy) {
-                Verdict::Improved => state.best = Some(state.model.backbone.clone()),
-                Verdict::Waiting { .. } => {}
-                Verdict::Stop => state.stopping.stopped = true,
+        let fault = match examine(&state.model, &values, &grads, limit, step)? {
+            Examined::Sound(clipped) => {
+                statistics.norm(clipped.norm, &mut values);
+                if self.config.trace {
+                    values.insert("grad_norm".into(), clipped.norm);
+                }
+                state.model = state
+                    .optimizer
+                    .step(lr, state.model, &mut grads, clipped.scale)?;
+                None
             }
-        }
+            Examined::Faulty(fault) => Some(fault),
+        };
+        let ms = began.elapsed().as_secs_f64() * 1e3;
         Ok(Stepped {
             state,
             lr,
             values,
             ms,
             refill_s: None,
+            fault,
         })
+    }
+
+    fn look(
+        &mut self,
+        state: &mut PretrainState,
+        step: u64,
+        values: &mut BTreeMap<String, f64>,
+        watch: &Watch<'_>,
+    ) -> Result<(), RunError> {
+        if !(step + 1).is_multiple_of(self.steps()) {
+            return Ok(());
+        }
+        let accuracy = self.validate(&state.model, watch)?;
+        values.insert("valid_accuracy".into(), accuracy);
+        match state.stopping.early.observe(step / self.steps(), accuracy) {
+            Verdict::Improved => state.best = Some(state.model.backbone.clone()),
+            Verdict::Waiting { .. } => {}
+            Verdict::Stop => state.stopping.stopped = true,
+        }
+        Ok(())
+    }
+
+    fn rows(
+        &mut self,
+        state: &PretrainState,
+        step: u64,
+    ) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
+        let batch = self.batch(state, step)?;
+        let mut rows = BTreeMap::from([("coarse".to_owned(), batch.coarse)]);
+        if state.model.mlm.is_some() {
+            rows.insert("mlm".to_owned(), batch.mlm);
+        }
+        Ok(rows)
     }
 
     fn save(&self, state: &PretrainState) -> Result<CheckpointFiles, RunError> {

@@ -56,6 +56,7 @@ pub fn run(request: Request<'_, StarDownConfig>) -> Result<ResultFile, RunError>
         data: &prepared.data_hashes,
         model: &prepared.model_hashes,
         checkpoints_kept: config.checkpoints_kept,
+        guard: &config.guard,
     };
     let mut session = Session::open(request, &opening)?;
     session.say(&[prepared.data.report.to_string()]);

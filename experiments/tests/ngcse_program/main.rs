@@ -7,6 +7,9 @@ mod bad_input;
 #[allow(dead_code, unused_imports)]
 #[path = "../sentence_programs/common.rs"]
 mod common;
+#[allow(dead_code)]
+#[path = "../support/guard.rs"]
+mod non_finite;
 mod place;
 mod probes;
 #[path = "../support/program.rs"]

@@ -1,6 +1,7 @@
 //! Runs repeat, and a stopped run loses nothing.
 
 use crate::common::sets;
+use crate::non_finite::check_stop;
 use crate::place::{BINARY, NgcsePlace};
 use crate::program::check_refusal;
 use crate::traces::{Scene, Traces};
@@ -66,4 +67,18 @@ fn a_finished_run_resumes_to_itself() {
     traces(&place, "out").check(&before, "resumed after its end");
     place.0.edit("nli.jsonl", "the", "a");
     check_refusal(&place.call(&["--resume", "out"]), &["data files differ"]);
+}
+
+#[test]
+fn training_that_diverges_stops_with_its_rows() {
+    let place = NgcsePlace::new();
+    let mut more = sets(&["lr=1e30"]);
+    more.extend(["--setting", "nli", "--stages", "train"]);
+    let done = place.call(&NgcsePlace::arguments(&more));
+    check_stop(BINARY, place.0.path(), &done, &["generated", "ordinary"]);
+}
+
+#[test]
+fn sigterm_saves_and_goes_on() {
+    survives(&[], "TERM", &MOMENTS, 3);
 }

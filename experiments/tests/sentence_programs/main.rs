@@ -5,6 +5,9 @@
 mod bad_input;
 mod common;
 mod contract;
+mod guard;
+#[path = "../support/guard.rs"]
+mod non_finite;
 mod parity;
 #[path = "../support/program.rs"]
 mod program;

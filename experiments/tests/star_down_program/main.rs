@@ -4,6 +4,10 @@
 mod bad_input;
 mod common;
 mod contract;
+mod determinism;
+mod guard;
+#[path = "../support/guard.rs"]
+mod non_finite;
 #[path = "../support/program.rs"]
 mod program;
 #[cfg(unix)]

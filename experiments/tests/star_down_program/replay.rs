@@ -1,6 +1,7 @@
 //! Runs repeat, and what stops one loses nothing: signals, kills, full disks.
 
 use std::fs;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use crate::common::{BINARY, Place, TRAIN_ROWS, arguments};
 use crate::program::check_refusal;
-use crate::traces::{Scene, Traces, lines};
+use crate::traces::{RESUME, Scene, Traces, lines};
 
 /// Every batch of two epochs: a fixed order that has nothing to do with the seed.
 fn batch_order(step: usize) -> String {
@@ -190,6 +191,47 @@ fn ctrl_c_between_stages_without_steps() {
     let expected = traces(&place, "reference");
     let moments = [1, 30, 60];
     scene(&place).survives(&arguments(&more), "INT", &moments, 1, &expected);
+}
+
+/// Restarts of k-means that would take hours.
+const ENDLESS: [&str; 4] = ["--stages", "frozen", "--set", "eval.n_init=1000000000"];
+
+#[test]
+fn a_signal_in_a_long_evaluation_does_not_wait_for_its_end() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let place = Place::new();
+        let scene = scene(&place);
+        let (status, stderr) = scene.signal_at(scene.spawn(&arguments(&ENDLESS)), signal, 0);
+        assert_eq!(status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains("continue with --resume out"), "{stderr}");
+        // It goes on where it was.
+        let (status, stderr) = scene.signal_at(scene.spawn(&RESUME), signal, 0);
+        assert_eq!(status.code(), Some(code), "{stderr}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let place = Place::new();
+    let scene = scene(&place);
+    let mut child = scene.spawn(&arguments(&[&ENDLESS[..], &["--quiet"]].concat()));
+    let owner = format!("{}\n", child.id());
+    while !fs::read_to_string(place.at("out/lock")).is_ok_and(|found| found == owner) {
+        assert!(child.try_wait().unwrap().is_none(), "ended too early");
+        sleep(Duration::from_millis(1));
+    }
+    for signal in ["-INT", "-TERM"] {
+        let sent = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        sleep(Duration::from_millis(50));
+    }
+    let output = child.wait_with_output().unwrap();
+    // Two signals that are pending together may arrive in either order.
+    assert!(matches!(output.status.code(), Some(130 | 143)));
+    // The handler says nothing, because it cannot; a run that had saved would.
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
 
 #[test]

@@ -1,73 +1,39 @@
 //! What a run leaves, and what may come between: signals, kills, full disks.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde_json::Value;
 use training::{Checkpoint, CheckpointStore};
 
 use crate::program::{Done, call, check_refusal};
 
-/// Everything that must not depend on how often a run was stopped: files by name, and `result.json`
-/// without its measurements.
+// Not all of it is needed here.
+#[allow(dead_code)]
+#[path = "run_files.rs"]
+mod run_files;
+
+use run_files::RunFiles;
+
+/// Everything that must not depend on how often a run was stopped.
 #[derive(PartialEq)]
-pub(crate) struct Traces {
-    pub(crate) files: BTreeMap<String, Vec<u8>>,
-    result: Value,
-}
+pub(crate) struct Traces(RunFiles);
 
 impl Traces {
     /// Those of a run directory, which must have the files `needed`.
     pub(crate) fn of(run: &Path, needed: &[&str]) -> Self {
-        let mut files = BTreeMap::new();
-        collect(run, "", &mut files);
-        // The lock holds a process number, manifest.json the command line, the others measured times.
-        files.retain(|name, _| {
-            let name = name.rsplit('/').next().unwrap();
-            ![
-                "lock",
-                "manifest.json",
-                "result.json",
-                "run.json",
-                "report.html",
-            ]
-            .contains(&name)
-        });
+        let files = RunFiles::of(run).unwrap();
         for name in needed {
-            assert!(files.contains_key(*name), "{}: {name}", run.display());
+            assert!(files.has(name), "{}: {name}", run.display());
         }
-        let result = fs::read_to_string(run.join("result.json")).unwrap();
-        let mut result: Value = serde_json::from_str(&result).unwrap();
-        for measured in ["timing", "total_s", "peak_rss_mb"] {
-            let found = result.as_object_mut().unwrap().remove(measured);
-            assert!(found.is_some(), "{measured}");
-        }
-        Self { files, result }
+        Self(files)
     }
 
-    /// Compares with names instead of a page of bytes.
     pub(crate) fn check(&self, expected: &Self, what: &str) {
-        let names = |traces: &Self| traces.files.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(self), names(expected), "{what}");
-        for (name, bytes) in &self.files {
-            assert!(*bytes == expected.files[name], "{what}: {name} differs");
-        }
-        assert_eq!(self.result, expected.result, "{what}");
-    }
-}
-
-fn collect(dir: &Path, prefix: &str, files: &mut BTreeMap<String, Vec<u8>>) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
-        let name = format!("{prefix}{}", entry.file_name().to_str().unwrap());
-        if entry.file_type().unwrap().is_dir() {
-            collect(&entry.path(), &format!("{name}/"), files);
-        } else {
-            files.insert(name, fs::read(entry.path()).unwrap());
+        if let Err(difference) = self.0.check(&expected.0) {
+            panic!("{what}: {difference}");
         }
     }
 }
@@ -107,7 +73,12 @@ impl Scene<'_> {
 
     /// Sends a signal once `out/metrics.jsonl` has this many lines and the lock shows that the process
     /// has begun (its handlers are in place then), and waits for the end.
-    fn signal_at(&self, mut child: Child, signal: &str, at: usize) -> (ExitStatus, String) {
+    pub(crate) fn signal_at(
+        &self,
+        mut child: Child,
+        signal: &str,
+        at: usize,
+    ) -> (ExitStatus, String) {
         let out = self.dir.join("out");
         let owner = format!("{}\n", child.id());
         let at_work = || fs::read_to_string(out.join("lock")).is_ok_and(|found| found == owner);

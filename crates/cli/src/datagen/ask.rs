@@ -47,13 +47,13 @@ impl Source {
 pub(crate) struct AskArgs {
     /// Who answers (default: server with --base-url, rules without).
     #[arg(long, value_enum, help_heading = "Source")]
-    source: Option<Source>,
+    pub(crate) source: Option<Source>,
     /// Address of an OpenAI-compatible server up to /v1; https, or http on this machine.
     #[arg(long, value_name = "URL", help_heading = "Source")]
-    base_url: Option<String>,
+    pub(crate) base_url: Option<String>,
     /// Name of the model; for replay, which of the recorded models.
     #[arg(long, value_name = "NAME", help_heading = "Source")]
-    model: Option<String>,
+    pub(crate) model: Option<String>,
     /// Environment variable with the API key. There is no option for the key itself: others could
     /// read it in the list of processes.
     #[arg(
@@ -62,48 +62,48 @@ pub(crate) struct AskArgs {
         conflicts_with = "key_file",
         help_heading = "Source"
     )]
-    key_env: Option<String>,
+    pub(crate) key_env: Option<String>,
     /// File with the API key, readable by its owner alone (chmod 600).
     #[arg(long, value_name = "FILE", help_heading = "Source")]
-    key_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
     /// Allow servers at private addresses, and servers on other machines without a key.
     #[arg(long, help_heading = "Source")]
-    allow_private: bool,
+    pub(crate) allow_private: bool,
     /// Seconds that one try may take.
     #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600), help_heading = "Source")]
-    timeout: u64,
+    pub(crate) timeout: u64,
     /// Calls under way at the same time.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Source")]
-    concurrency: u16,
+    pub(crate) concurrency: u16,
     /// Further attempts after a refused answer.
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Source")]
     pub(crate) retries: u32,
 
     /// Most calls, tries and the answers in the journal included.
     #[arg(long, value_name = "N", help_heading = "Budget")]
-    max_calls: Option<u64>,
+    pub(crate) max_calls: Option<u64>,
     /// Most tokens of prompts and answers together, those in the journal included.
     #[arg(long, value_name = "N", help_heading = "Budget")]
-    max_total_tokens: Option<u64>,
+    pub(crate) max_total_tokens: Option<u64>,
     /// Count this run alone against the limits, not the answers in the journal.
     #[arg(long, help_heading = "Budget")]
-    budget_per_run: bool,
+    pub(crate) budget_per_run: bool,
     /// Price of a million prompt tokens.
     #[arg(long, value_name = "X", value_parser = price, help_heading = "Budget")]
-    price_in: Option<f64>,
+    pub(crate) price_in: Option<f64>,
     /// Price of a million tokens of answers.
     #[arg(long, value_name = "X", value_parser = price, help_heading = "Budget")]
-    price_out: Option<f64>,
+    pub(crate) price_out: Option<f64>,
 
     /// Journal of the answers (default: OUT.journal.jsonl; none for rules).
     #[arg(long, value_name = "FILE", help_heading = "Journal")]
-    journal: Option<PathBuf>,
+    pub(crate) journal: Option<PathBuf>,
     /// Go on with the answers in the journal and replace the output.
     #[arg(long, help_heading = "Journal")]
     pub(crate) resume: bool,
     /// Also take answers from this journal, which is only read; may be repeated.
     #[arg(long, value_name = "FILE", help_heading = "Journal")]
-    cache: Vec<PathBuf>,
+    pub(crate) cache: Vec<PathBuf>,
     /// Print nothing but errors.
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -117,6 +117,30 @@ fn price(text: &str) -> Result<f64, String> {
 }
 
 impl AskArgs {
+    /// A model server; everything else as without options, but a journal is always gone on with.
+    pub(crate) fn server(base_url: String, model: String) -> Self {
+        Self {
+            source: Some(Source::Server),
+            base_url: Some(base_url),
+            model: Some(model),
+            key_env: None,
+            key_file: None,
+            allow_private: false,
+            timeout: 60,
+            concurrency: 8,
+            retries: 2,
+            max_calls: None,
+            max_total_tokens: None,
+            budget_per_run: false,
+            price_in: None,
+            price_out: None,
+            journal: None,
+            resume: true,
+            cache: Vec::new(),
+            quiet: false,
+        }
+    }
+
     /// Who answers.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use ::datagen::simulation::Prompts;
 use crate::error::CliError;
 use crate::output::Output;
 
-mod ask;
+pub(crate) mod ask;
 mod corpus;
 mod error;
 mod name;

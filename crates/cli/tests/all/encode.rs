@@ -547,3 +547,43 @@ fn without_a_model_the_bundled_encoder_is_used() {
     // The files are kept, for the next time.
     assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn files_of_rows_give_the_vectors_of_their_texts() {
+    let model = TestModel::plain();
+    let expected = model.encoder.encode(&PROTOTYPES, 8).unwrap();
+    let lines = PROTOTYPES.map(|text| format!("{{\"note\": \"{text}\", \"n\": 1}}\n"));
+    let input = model.file("in.jsonl", lines.concat().as_bytes());
+    let run = |name: &str, arguments: &[&str]| {
+        let out = model.path().join(name);
+        success(
+            encode(&model)
+                .args(["--text", "note", "--chunk", "2", "--in"])
+                .arg(&input)
+                .arg("--out")
+                .arg(&out)
+                .args(arguments),
+        );
+        out
+    };
+    let found = rows(&std::fs::read_to_string(run("out.tsv", &[])).unwrap());
+    assert_eq!(found.len(), 3);
+    for (index, row) in found.iter().enumerate() {
+        assert_close(row, expected.row(index));
+    }
+    for name in ["out.parquet", "out.arrow"] {
+        let out = run(name, &[]);
+        assert_eq!(columnar::column_names(&out).unwrap(), ["note", "vector"]);
+        let texts = columnar::read_columns(&out, &["note"]).unwrap();
+        assert_eq!(texts[0], PROTOTYPES);
+        let error = columnar::read_columns(&out, &["vector"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("FixedSizeList(128 x"), "{error}");
+    }
+    let bits = run("bits.parquet", &["--precision", "ubinary"]);
+    let error = columnar::read_columns(&bits, &["vector"])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("FixedSizeList(16 x"), "{error}");
+}

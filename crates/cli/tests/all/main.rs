@@ -2,16 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod categories;
 mod completions;
 mod corpora;
 mod data;
 mod datagen;
+mod discover;
 mod encode;
 mod evaluate;
+mod explore;
+mod help;
 mod model;
 mod predict;
 mod report;
 mod rfd;
+mod serve;
 mod simulate;
 mod support;
 mod train;

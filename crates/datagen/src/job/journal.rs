@@ -22,13 +22,14 @@ use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::checks::RejectReason;
+use super::file::{Disk, Files, JournalFile};
 use crate::chat::{Call, Spent, Usage};
 
 /// Version of the lines.
@@ -173,7 +174,7 @@ pub enum JournalError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A write failed before, so that nothing more may be appended.
+    /// A write or flush failed before, so that nothing more may be appended.
     #[error("journal {}: an earlier write failed", path.display())]
     Closed {
         /// The journal.
@@ -212,8 +213,7 @@ pub(super) struct Location {
 #[derive(Debug)]
 enum Store {
     Disk {
-        append: File,
-        read: File,
+        file: Arc<dyn JournalFile>,
         path: PathBuf,
         _lock: File,
     },
@@ -226,8 +226,10 @@ struct State {
     store: Store,
     /// Length up to the end of the last whole line.
     length: u64,
-    /// A write failed.
+    /// A write or flush failed: nothing more is appended.
     closed: bool,
+    /// A flush failed: what was written before is not known to be on the disk, and never will be.
+    in_doubt: bool,
 }
 
 /// Answers that were given, and the file that new ones are appended to.
@@ -246,7 +248,7 @@ struct State {
 pub struct Journal {
     state: Mutex<State>,
     /// For flushing to the disk while others append.
-    sync: Option<(File, PathBuf)>,
+    sync: Option<(Arc<dyn JournalFile>, PathBuf)>,
     /// Journals that are only read.
     others: Vec<(Mutex<File>, PathBuf)>,
     index: Mutex<HashMap<[u8; 16], Location>>,
@@ -278,6 +280,7 @@ impl Journal {
                 store,
                 length: 0,
                 closed: false,
+                in_doubt: false,
             }),
             sync: None,
             others: Vec::new(),
@@ -293,31 +296,35 @@ impl Journal {
     /// # Errors
     /// [`JournalError`]: a file that cannot be opened, a journal in use, a line that is no record.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
+        Self::open_through(&Disk, path)
+    }
+
+    /// The same through other file operations.
+    pub(super) fn open_through(files: &dyn Files, path: &Path) -> Result<Self, JournalError> {
         let lock_file = take_lock(path)?;
         let existed = path.exists();
-        let append = File::options()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(path)
-            .map_err(failed("open", path))?;
+        let file = files.open(path).map_err(failed("open", path))?;
         if !existed {
-            sync_folder(path)?;
+            // A new file survives a crash only once its folder is on the disk.
+            let folder = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            let folder = folder.unwrap_or_else(|| Path::new("."));
+            files
+                .sync_folder(folder)
+                .map_err(failed("flush the folder to the disk", folder))?;
         }
-        let again = || append.try_clone().map_err(failed("open", path));
-        let (sync, read) = (again()?, File::open(path).map_err(failed("open", path))?);
         let mut journal = Self::in_memory();
-        let scan = journal.scan(&append, path, 0)?;
+        let there = File::open(path).map_err(failed("open", path))?;
+        let scan = journal.scan(&there, path, 0)?;
         if scan.complete_last {
-            (&append).write_all(b"\n").map_err(failed("write", path))?;
+            file.append(b"\n").map_err(failed("write", path))?;
         } else if scan.torn > 0 {
-            append.set_len(scan.length).map_err(failed("cut", path))?;
+            file.cut(scan.length).map_err(failed("cut", path))?;
         }
         if scan.length > 0 {
             // A killed process may not have come to it.
-            append
-                .sync_all()
-                .map_err(failed("flush to the disk", path))?;
+            file.sync().map_err(failed("flush to the disk", path))?;
         }
         journal.opened = Opened {
             answers: scan.records,
@@ -327,14 +334,14 @@ impl Journal {
         journal.state = Mutex::new(State {
             length: scan.length,
             closed: false,
+            in_doubt: false,
             store: Store::Disk {
-                append,
-                read,
+                file: file.clone(),
                 path: path.to_owned(),
                 _lock: lock_file,
             },
         });
-        journal.sync = Some((sync, path.to_owned()));
+        journal.sync = Some((file, path.to_owned()));
         Ok(journal)
     }
 
@@ -388,14 +395,11 @@ impl Journal {
 
     fn bytes(&self, location: Location) -> Result<(Vec<u8>, PathBuf), JournalError> {
         let mut bytes = vec![0; location.length as usize];
-        let mut from = |mut file: &File| {
-            file.seek(SeekFrom::Start(location.offset))
-                .and_then(|_| file.read_exact(&mut bytes))
-        };
         let path = if location.file == 0 {
             match &lock(&self.state).store {
-                Store::Disk { read, path, .. } => {
-                    from(read).map_err(failed("read", path))?;
+                Store::Disk { file, path, .. } => {
+                    file.read(location.offset, &mut bytes)
+                        .map_err(failed("read", path))?;
                     path.clone()
                 }
                 Store::Memory(memory) => {
@@ -409,7 +413,10 @@ impl Journal {
         } else {
             match self.others.get(location.file as usize - 1) {
                 Some((file, path)) => {
-                    from(&lock(file)).map_err(failed("read", path))?;
+                    let mut file = lock(file);
+                    file.seek(SeekFrom::Start(location.offset))
+                        .and_then(|_| file.read_exact(&mut bytes))
+                        .map_err(failed("read", path))?;
                     path.clone()
                 }
                 None => PathBuf::new(),
@@ -433,17 +440,18 @@ impl Journal {
             store,
             length: end,
             closed,
+            ..
         } = &mut *state;
         let offset = *end;
         match store {
             Store::Disk { path, .. } if *closed => {
                 return Err(JournalError::Closed { path: path.clone() });
             }
-            Store::Disk { append, path, .. } => {
-                if let Err(source) = append.write_all(&line) {
+            Store::Disk { file, path, .. } => {
+                if let Err(source) = file.append(&line) {
                     // Whatever was written of the line must not stand before the next one.
                     *closed = true;
-                    let _ = append.set_len(offset);
+                    let _ = file.cut(offset);
                     return Err(failed("write", path)(source));
                 }
             }
@@ -461,10 +469,19 @@ impl Journal {
 
     /// Flushes all lines written so far to the disk.
     pub(super) fn sync(&self) -> Result<(), JournalError> {
-        match &self.sync {
-            Some((file, path)) => file.sync_data().map_err(failed("flush to the disk", path)),
-            None => Ok(()),
+        let Some((file, path)) = &self.sync else {
+            return Ok(());
+        };
+        if lock(&self.state).in_doubt {
+            return Err(JournalError::Closed { path: path.clone() });
         }
+        file.sync().map_err(|source| {
+            // The system may have given up what it could not write, and says so only once: a later
+            // flush that succeeds would prove nothing.
+            let mut state = lock(&self.state);
+            (state.closed, state.in_doubt) = (true, true);
+            failed("flush to the disk", path)(source)
+        })
     }
 
     /// Makes a line that is on the disk known to [`Self::get`] and counts what it cost.
@@ -585,24 +602,6 @@ fn take_lock(journal: &Path) -> Result<File, JournalError> {
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .map_err(failed("write the lock", &path))?;
     Ok(file)
-}
-
-/// A new file survives a crash only once its folder is on the disk.
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> Result<(), JournalError> {
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(failed("flush the folder to the disk", folder))
-}
-
-// Elsewhere a folder cannot be opened as a file.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> Result<(), JournalError> {
-    Ok(())
 }
 
 #[cfg(test)]

@@ -9,6 +9,9 @@
 //! interruptions. For this a repeated text is refused in the order of the calls, the first one wins.
 
 mod checks;
+#[cfg(test)]
+mod faults;
+mod file;
 mod journal;
 pub mod language;
 mod replay;

@@ -9,7 +9,7 @@ use super::*;
 use crate::chat::{Answer, ChatRequest};
 
 /// Answers with a function, counts what it is asked.
-struct Scripted<F> {
+pub(super) struct Scripted<F> {
     answer: F,
     asked: Mutex<BTreeMap<(String, u32), u32>>,
     under_way: AtomicUsize,
@@ -17,7 +17,7 @@ struct Scripted<F> {
 }
 
 impl<F: Fn(&Call, u32) -> Result<Answer, ChatError> + Sync> Scripted<F> {
-    fn new(answer: F) -> Self {
+    pub(super) fn new(answer: F) -> Self {
         Self {
             answer,
             asked: Mutex::default(),
@@ -51,7 +51,7 @@ impl<F: Fn(&Call, u32) -> Result<Answer, ChatError> + Sync> AnswerSource for Scr
     }
 }
 
-fn call(id: usize, text: &str) -> Call {
+pub(super) fn call(id: usize, text: &str) -> Call {
     Call {
         id: id.to_string(),
         kind: "test".into(),
@@ -66,13 +66,13 @@ fn call(id: usize, text: &str) -> Call {
     }
 }
 
-fn calls(count: usize) -> Vec<Call> {
+pub(super) fn calls(count: usize) -> Vec<Call> {
     (0..count)
         .map(|n| call(n, &format!("This is sentence {n}.")))
         .collect()
 }
 
-fn say(text: impl Into<String>) -> Result<Answer, ChatError> {
+pub(super) fn say(text: impl Into<String>) -> Result<Answer, ChatError> {
     Ok(Answer {
         text: text.into(),
         usage: Usage {
@@ -96,7 +96,7 @@ fn mix(id: &str, attempt: u32) -> u64 {
 }
 
 /// An answer that is refused now and then, and often a repeat.
-fn mixed(call: &Call, attempt: u32) -> String {
+pub(super) fn mixed(call: &Call, attempt: u32) -> String {
     match mix(&call.id, attempt) % 5 {
         0 => String::new(),
         1 => call.source.clone(),
@@ -104,7 +104,7 @@ fn mixed(call: &Call, attempt: u32) -> String {
     }
 }
 
-fn config(concurrency: usize) -> JobConfig {
+pub(super) fn config(concurrency: usize) -> JobConfig {
     JobConfig {
         concurrency,
         ..JobConfig::default()

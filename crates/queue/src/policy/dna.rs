@@ -398,8 +398,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-
         #[test]
         fn equals_the_rule_on_sets(
             (dim, values) in (2usize..6, 4usize..40).prop_flat_map(|(dim, n)| (

@@ -1,0 +1,13 @@
+//! Catalogues, their history and their files, as other crates use them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod assign;
+mod catalogue;
+mod edits;
+mod faults;
+mod histories;
+mod hostile;
+mod matching;
+mod store;
+mod support;
