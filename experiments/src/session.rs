@@ -1044,7 +1044,7 @@ mod tests {
             (&log[8]["skipped"], log[8].get("loss")),
             (&json!(3.0), None)
         );
-        assert_eq!(log[10]["loss"], json!(28 - 1 - 2 - 6));
+        assert_eq!(log[10]["loss"], json!(28.0 - 1.0 - 2.0 - 6.0));
         // Two in a row are one too many.
         let out = dir.path().join("strict");
         let error = session(&out, &skip(1), &stop, faulty()).unwrap_err();
