@@ -321,7 +321,8 @@ fn survives(signal: &str, moments: &[usize], at_least: usize) {
 #[cfg(unix)]
 #[test]
 fn killed_and_resumed() {
-    survives("KILL", &[0, 1, 3, 5, 9, 12], 3);
+    // Not before the first line: there may be nothing to resume yet.
+    survives("KILL", &[1, 3, 5, 9, 12], 3);
 }
 
 #[cfg(unix)]
