@@ -1,7 +1,7 @@
 //! Runs repeat, and what stops one loses nothing: signals, kills, full disks.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -212,6 +212,19 @@ fn a_signal_in_a_long_evaluation_does_not_wait_for_its_end() {
 
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
+    // The first signal may still come before the evaluation, where the run saves and ends in order.
+    let at_once = [0, 500, 2000, 5000].into_iter().any(|wait| {
+        let (code, said) = two_signals(Duration::from_millis(wait));
+        // Two signals that are pending together may arrive in either order.
+        assert!(matches!(code, Some(130 | 143)), "{code:?}: {said}");
+        // The handler says nothing, because it cannot; a run that has saved does.
+        said.is_empty()
+    });
+    assert!(at_once, "every run ended in order");
+}
+
+/// Interrupts an evaluation that takes for ever, terminates it 50 ms later; exit code and messages.
+fn two_signals(wait: Duration) -> (Option<i32>, String) {
     let place = Place::new();
     let scene = scene(&place);
     let mut child = scene.spawn(&arguments(&[&ENDLESS[..], &["--quiet"]].concat()));
@@ -220,18 +233,20 @@ fn a_second_signal_ends_the_process_at_once() {
         assert!(child.try_wait().unwrap().is_none(), "ended too early");
         sleep(Duration::from_millis(1));
     }
+    sleep(wait);
     for signal in ["-INT", "-TERM"] {
-        let sent = Command::new("kill")
+        // The process may have ended by itself.
+        let _ = Command::new("kill")
             .args([signal, &child.id().to_string()])
+            .stderr(Stdio::null())
             .status();
-        assert!(sent.unwrap().success());
         sleep(Duration::from_millis(50));
     }
     let output = child.wait_with_output().unwrap();
-    // Two signals that are pending together may arrive in either order.
-    assert!(matches!(output.status.code(), Some(130 | 143)));
-    // The handler says nothing, because it cannot; a run that had saved would.
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[test]
