@@ -69,6 +69,10 @@ pub enum RunError {
     /// report.html.
     #[error(transparent)]
     Report(#[from] crate::report::ReportError),
+    /// Work that can be done again was left because a signal asked the run to stop. The run then ends
+    /// as [`Interrupted`](Self::Interrupted); this error does not leave it.
+    #[error("left because a signal asked the run to stop")]
+    LetGo,
     /// Stopped by a signal, after saving.
     #[error("{interrupted}; continue with --resume {}", run_dir.display())]
     Interrupted {

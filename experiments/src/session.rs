@@ -6,7 +6,6 @@
 //! there as if nothing had happened.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -106,25 +105,16 @@ pub(crate) struct Stepped<S> {
 /// Lets go of work that can be done again when a signal has asked the run to stop.
 pub(crate) struct Watch<'a>(pub(crate) &'a StopFlag);
 
-/// Payload of the unwinding that lets go.
-struct LetGo;
-
 impl Watch<'_> {
-    /// Between two parts of the work: unwinds to where the work began if the run is to stop.
-    pub(crate) fn heed(&self) {
-        if self.0.requested().is_some() {
-            // Not a panic: no hook is called, nothing is printed. The encoder's loop over batches
-            // has no other way out.
-            resume_unwind(Box::new(LetGo));
-        }
-    }
-
-    /// Does work that may be let go of; `None` if it was.
-    fn unless_stopped<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
-        match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(done) => Some(done),
-            Err(payload) if payload.is::<LetGo>() => None,
-            Err(panic) => resume_unwind(panic),
+    /// Between two parts of the work.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::LetGo`] if the run is to stop.
+    pub(crate) fn heed(&self) -> Result<(), RunError> {
+        match self.0.requested() {
+            Some(_) => Err(RunError::LetGo),
+            None => Ok(()),
         }
     }
 }
@@ -703,15 +693,12 @@ impl<S: Stage> Experiment for Running<'_, S> {
             }
         };
         let mut values = half.values.clone();
-        let looked = self
-            .watch
-            .unless_stopped(|| self.stage.look(&mut state, local, &mut values, &self.watch));
-        match looked {
-            Some(looked) => looked.map_err(boxed)?,
-            None => {
+        match self.stage.look(&mut state, local, &mut values, &self.watch) {
+            Err(RunError::LetGo) => {
                 self.run.half = Some(half);
                 return Ok(Step::Halted { state });
             }
+            looked => looked.map_err(boxed)?,
         }
         self.run.local = local + 1;
         let report = StepReport {
@@ -894,7 +881,7 @@ mod tests {
                 if let Some(stop) = self.stop {
                     stop.request(Interruption::Terminate);
                 }
-                watch.heed();
+                watch.heed()?;
                 *state += 1000;
                 values.remove("half_a_look");
                 values.insert("looked".to_owned(), *state as f64);
@@ -1103,19 +1090,11 @@ mod tests {
     }
 
     #[test]
-    fn other_panics_go_on_through_a_look() {
+    fn a_watch_lets_go_once_a_signal_has_come() {
         let stop = StopFlag::new();
-        let caught = catch_unwind(|| {
-            Watch(&stop).unless_stopped(|| resume_unwind(Box::new("something else")))
-        });
-        let payload = caught.map(|found: Option<()>| found.is_some()).unwrap_err();
-        assert_eq!(payload.downcast_ref::<&str>(), Some(&"something else"));
-        assert_eq!(
-            Watch(&stop).unless_stopped(|| Watch(&stop).heed()),
-            Some(())
-        );
+        assert!(Watch(&stop).heed().is_ok());
         stop.request(Interruption::Interrupt);
-        assert_eq!(Watch(&stop).unless_stopped(|| Watch(&stop).heed()), None);
+        assert!(matches!(Watch(&stop).heed(), Err(RunError::LetGo)));
     }
 
     #[test]

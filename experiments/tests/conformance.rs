@@ -242,6 +242,18 @@ fn exit_code_2_names_file_and_field() {
         assert_eq!(code, 2, "{pointer}: {err}");
         assert!(err.contains("unfit.json") && err.contains(field), "{err}");
     }
+    // A number cannot ask for terabytes.
+    let file = json!({
+        "schema": "golden/1", "name": "neighbour_weights", "cases": [{
+            "name": "huge", "params": {"topk": 1e15 as u64, "bases": [2], "epochs_per_base": 1},
+            "inputs": {"epoch": {"shape": [1], "dtype": "i64", "data": [0]}},
+            "expected": {"weights": [1]}, "tol": {"*": {"rtol": 0, "atol": 1}}
+        }]
+    });
+    let (code, _, err) = program(&[&write(&dir, "huge", &file)]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("cases[0] (huge).params.topk"), "{err}");
+
     let mut file = schedule();
     file["cases"][0]["tol"] = json!({});
     let (code, _, err) = program(&[&write(&dir, "untold", &file)]);

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use metrics::max_assignment;
+
 use crate::catalogue::{Catalogue, check_unit};
 use crate::category::{Category, CategoryId};
 use crate::error::{CategoryError, invalid};
@@ -110,9 +112,15 @@ pub fn match_old(
             cosine if cosine >= min_cosine => f64::from(cosine),
             _ => 0.0,
         };
-        let columns = best_assignment(categories.len(), clusters.len(), &gain);
+        let (rows, width) = (categories.len(), clusters.len());
+        let gains: Vec<f64> = (0..rows)
+            .flat_map(|row| (0..width).map(move |column| (row, column)))
+            .map(|(row, column)| gain(row, column))
+            .collect();
+        let best = max_assignment(&gains, rows, width)
+            .map_err(|error| invalid("new", "centroids with finite cosines", error))?;
         let mut continued = vec![false; clusters.len()];
-        for (row, (category, column)) in categories.iter().zip(columns).enumerate() {
+        for (row, (category, column)) in categories.iter().zip(best.column_of_row).enumerate() {
             match column.filter(|column| gain(row, *column) > 0.0) {
                 None => matching.vanished.push(category.id),
                 Some(column) => {
@@ -135,82 +143,4 @@ pub fn match_old(
     matching.born.sort_unstable();
     matching.vanished.sort_unstable();
     Ok(matching)
-}
-
-/// The column of each row in the one-to-one assignment with the largest sum of gains; `None` for
-/// rows left over when there are fewer columns.
-///
-/// Rows join one after the other along a path that is shortest in reduced costs (Jonker and
-/// Volgenant 1987). Written out here, in floating point, because the crate stands beside `metrics`,
-/// not above it.
-fn best_assignment(
-    rows: usize,
-    columns: usize,
-    gain: &dyn Fn(usize, usize) -> f64,
-) -> Vec<Option<usize>> {
-    if rows > columns {
-        let mut of_row = vec![None; rows];
-        let of_column = best_assignment(columns, rows, &|row, column| gain(column, row));
-        for (column, row) in of_column.into_iter().enumerate() {
-            if let Some(row) = row {
-                of_row[row] = Some(column);
-            }
-        }
-        return of_row;
-    }
-    let mut row_price = vec![0.0_f64; rows];
-    let mut column_price = vec![0.0_f64; columns];
-    let mut row_of = vec![None::<usize>; columns];
-    for new_row in 0..rows {
-        let mut distance = vec![f64::INFINITY; columns];
-        // The column before each column on its shortest path; `None` is the start.
-        let mut before = vec![None::<usize>; columns];
-        let mut settled: Vec<usize> = Vec::new();
-        let mut open: Vec<usize> = (0..columns).collect();
-        let (mut row, mut last, mut so_far) = (new_row, None, 0.0);
-        let end = loop {
-            let mut nearest = 0;
-            for (place, &column) in open.iter().enumerate() {
-                let reduced = -gain(row, column) - row_price[row] - column_price[column];
-                if so_far + reduced < distance[column] {
-                    distance[column] = so_far + reduced;
-                    before[column] = last;
-                }
-                if distance[column] < distance[open[nearest]] {
-                    nearest = place;
-                }
-            }
-            // `open` keeps its order, so that the lowest column wins ties.
-            let column = open.remove(nearest);
-            so_far = distance[column];
-            match row_of[column] {
-                None => break column,
-                Some(taken) => {
-                    settled.push(column);
-                    (row, last) = (taken, Some(column));
-                }
-            }
-        };
-        row_price[new_row] += so_far;
-        for column in settled {
-            let slack = so_far - distance[column];
-            column_price[column] -= slack;
-            if let Some(row) = row_of[column] {
-                row_price[row] += slack;
-            }
-        }
-        let mut column = end;
-        while let Some(earlier) = before[column] {
-            row_of[column] = row_of[earlier];
-            column = earlier;
-        }
-        row_of[column] = Some(new_row);
-    }
-    let mut of_row = vec![None; rows];
-    for (column, row) in row_of.into_iter().enumerate() {
-        if let Some(row) = row {
-            of_row[row] = Some(column);
-        }
-    }
-    of_row
 }

@@ -176,8 +176,7 @@ impl RunMap {
         let aligned = align(self.all.iter().map(String::as_str), theirs);
         let mut category = Vec::with_capacity(self.placed.len());
         for placed in &self.placed {
-            let row = usize::try_from(placed.member.row).ok();
-            let theirs = row.and_then(|row| aligned.get(row).copied().flatten());
+            let theirs = aligned.get(placed.member.row).copied().flatten();
             let found = theirs.and_then(|row| members.rows.get(row).zip(vectors.row(row)));
             category.push(match found {
                 Some((member, vector)) => Some(finder.find(member, vector)?.0),
@@ -250,14 +249,19 @@ impl RunMap {
 }
 
 /// Finds the category in use of a text.
-struct Finder<'a> {
+pub(crate) struct Finder<'a> {
     dir: &'a Path,
     catalogue: &'a Catalogue,
     assigner: Assigner,
 }
 
 impl<'a> Finder<'a> {
-    fn new(dir: &'a Path, catalogue: &'a Catalogue, dim: usize) -> Result<Self, CliError> {
+    /// For vectors of length `dim`.
+    pub(crate) fn new(
+        dir: &'a Path,
+        catalogue: &'a Catalogue,
+        dim: usize,
+    ) -> Result<Self, CliError> {
         if catalogue.dim != dim {
             return Err(CliError::Extension {
                 path: dir.join(VECTORS),
@@ -273,7 +277,8 @@ impl<'a> Finder<'a> {
         })
     }
 
-    fn find(&self, member: &Member, vector: &[f32]) -> Result<CategoryId, CliError> {
+    /// The category in use of a text.
+    pub(crate) fn find(&self, member: &Member, vector: &[f32]) -> Result<CategoryId, CliError> {
         if let Some(id) = self.catalogue.resolve(member.category, Some(vector)) {
             return Ok(id);
         }

@@ -43,6 +43,7 @@ mod inference;
 mod input;
 mod man;
 mod model;
+mod model_categories;
 mod output;
 mod predict;
 mod report;

@@ -11,19 +11,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use categories::CategoryId;
 use encoder::read_safetensors;
+pub(crate) use experiments::discover::{MAP, MEMBERS, Member, VECTORS};
 use serde::Deserialize;
 
 use crate::error::CliError;
 use crate::input::Texts;
-
-/// Texts of a run.
-pub(crate) const MEMBERS: &str = "members.jsonl";
-/// Vectors of these texts.
-pub(crate) const VECTORS: &str = "vectors.safetensors";
-/// Their places in the plane.
-pub(crate) const MAP: &str = "map.json";
 
 /// Value of `schema` in [`MAP`].
 const MAP_SCHEMA: &str = "asterism/map/1";
@@ -31,27 +24,6 @@ const MAP_SCHEMA: &str = "asterism/map/1";
 const UNIT_TOLERANCE: f64 = 1e-3;
 /// Lines that are read at once.
 const LINES: usize = 4096;
-
-/// One line of `members.jsonl`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(crate) struct Member {
-    /// Number of the line, from 0.
-    pub(crate) row: u64,
-    /// The text.
-    pub(crate) text: String,
-    /// Its coarse label, where the data has one.
-    #[serde(default)]
-    pub(crate) coarse: Option<String>,
-    /// The category it was put into; merged and split ones are followed by `Catalogue::resolve`.
-    pub(crate) category: CategoryId,
-    /// Cosine to the centroid of that category.
-    pub(crate) cosine: f32,
-    /// Its true fine label, where the data has one.
-    #[serde(default)]
-    pub(crate) fine: Option<String>,
-    /// `train`, `test`, or `update-N` for texts that came later.
-    pub(crate) split: String,
-}
 
 /// The texts of a run.
 #[derive(Debug)]
@@ -76,10 +48,10 @@ impl Members {
                 break;
             }
             for line in group {
-                let number = rows.len() as u64;
+                let number = rows.len();
                 let bad = |problem: String| CliError::Line {
                     origin: path.display().to_string(),
-                    line: number + 1,
+                    line: number as u64 + 1,
                     problem,
                 };
                 let member: Member =
@@ -177,6 +149,11 @@ impl Vectors {
         self.values.chunks_exact(self.dim).nth(row)
     }
 
+    /// Gives up all values, row after row.
+    pub(crate) fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// All values, row after row.
     pub(crate) fn values(&self) -> &[f32] {
         &self.values
@@ -259,6 +236,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
 
+    use categories::CategoryId;
     use encoder::{WeightTensor, write_safetensors};
 
     use super::*;

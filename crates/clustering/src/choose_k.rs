@@ -245,7 +245,7 @@ impl OverCluster {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use ndarray::Array2;
     use rand::{RngExt, SeedableRng};
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     /// `groups` boxes of side 1 on the axes, 10 apart.
-    fn boxes(groups: usize, per_group: usize) -> Array2<f32> {
+    pub(crate) fn boxes(groups: usize, per_group: usize) -> Array2<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         Array2::from_shape_fn((groups * per_group, groups), |(i, j)| {
             rng.random::<f32>() + if i % groups == j { 10.0 } else { 0.0 }

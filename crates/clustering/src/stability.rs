@@ -255,14 +255,7 @@ mod tests {
     use rand::RngExt;
 
     use super::*;
-
-    /// `groups` boxes of side 1 on the axes, 10 apart.
-    fn boxes(groups: usize, per_group: usize) -> Array2<f32> {
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        Array2::from_shape_fn((groups * per_group, groups), |(i, j)| {
-            rng.random::<f32>() + if i % groups == j { 10.0 } else { 0.0 }
-        })
-    }
+    use crate::choose_k::tests::boxes;
 
     #[test]
     fn real_groups_come_back_and_pieces_do_not() {

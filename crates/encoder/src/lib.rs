@@ -39,7 +39,7 @@ pub use model_dir::{Extension, LoadOptions};
 pub use pooling::Pooling;
 pub use prompts::{Prompt, Prompts};
 pub use quantize::{Precision, QuantizedEmbeddings, QuantizedValues, Ranges, quantize};
-pub use sentence_encoder::{Embeddings, SentenceEncoder, encode_ids, unit_rows};
+pub use sentence_encoder::{Embeddings, SentenceEncoder, encode_ids, try_encode_ids, unit_rows};
 pub use template::Template;
 pub use tokenizer::TextTokenizer;
 pub use weights::{WeightTensor, read_safetensors, write_safetensors};

@@ -303,6 +303,25 @@ pub fn encode_ids<R: AsRef<[u32]>>(
     batch_size: usize,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Embeddings, EncoderError> {
+    try_encode_ids(bert, pooling, normalize, ids, batch_size, |done, all| {
+        progress(done, all);
+        Ok(())
+    })
+}
+
+/// [`encode_ids`] that may be left between two batches: an error of `progress` ends it.
+///
+/// # Errors
+///
+/// The model refuses a batch; whatever `progress` gives.
+pub fn try_encode_ids<R: AsRef<[u32]>, E: From<EncoderError>>(
+    bert: &BertModel,
+    pooling: Pooling,
+    normalize: bool,
+    ids: &[R],
+    batch_size: usize,
+    mut progress: impl FnMut(usize, usize) -> Result<(), E>,
+) -> Result<Embeddings, E> {
     let dim = bert.hidden_size();
     let device = bert.devices().first().cloned().unwrap_or_default().inner();
     let mut order: Vec<usize> = (0..ids.len()).collect();
@@ -329,7 +348,7 @@ pub fn encode_ids<R: AsRef<[u32]>>(
             values[index * dim..(index + 1) * dim].copy_from_slice(row);
         }
         done += chunk.len();
-        progress(done, ids.len());
+        progress(done, ids.len())?;
     }
     Ok(Embeddings { values, dim })
 }

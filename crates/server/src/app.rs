@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::http::HeaderValue;
+use axum::http::{HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 
 use crate::batcher::{BatchLimits, Batcher};
@@ -76,8 +76,8 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// Value of the header `Server-Timing`, in milliseconds.
-    pub(crate) fn timing(&self) -> HeaderValue {
+    /// The header `Server-Timing`, in milliseconds.
+    pub(crate) fn timing(&self) -> [(HeaderName, HeaderValue); 1] {
         let ms = |time: Duration| time.as_secs_f64() * 1000.0;
         let text = format!(
             "tokenize;dur={:.3}, queue;dur={:.3}, model;dur={:.3}",
@@ -86,7 +86,8 @@ impl Embedded {
             ms(self.computed)
         );
         // Digits and separators only.
-        HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+        let value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+        [(HeaderName::from_static("server-timing"), value)]
     }
 }
 

@@ -458,6 +458,9 @@ impl Shared {
             }
             Err(error) => {
                 self.failed(&error);
+                // Before anybody is answered: whoever waits for `ready` after this answer waits for
+                // the engine that comes next.
+                self.health.set_model(ModelState::Broken);
                 (None, false)
             }
         };

@@ -38,8 +38,8 @@ fn put_agreement<A: Ord + Copy, B: Ord + Copy>(
 /// far below means that something else is summed.
 pub(super) fn kmeans(probe: &mut Probe<'_>) -> CaseResult {
     let points = probe.matrix("x")?;
-    let k = probe.count("k")?;
-    let runs = probe.count("n_init")?;
+    let k = probe.size("k")?;
+    let runs = probe.size("n_init")?;
     // More restarts than the reference had could honestly find less than it.
     let params = KMeansParams::new(k);
     let n_init = params.n_init.min(runs);
@@ -68,7 +68,7 @@ pub(super) fn kmeans(probe: &mut Probe<'_>) -> CaseResult {
 pub(super) fn centroid_inference(probe: &mut Probe<'_>) -> CaseResult {
     let (train, test) = (probe.matrix("train")?, probe.matrix("test")?);
     let clusters = probe.ids("train_cluster")?;
-    let centroids = Centroids::from_clusters(train.view(), &clusters, probe.count("k")?);
+    let centroids = Centroids::from_clusters(train.view(), &clusters, probe.size("k")?);
     let centroids = centroids.map_err(refused)?;
     let means: Vec<f32> = centroids.means().iter().copied().collect();
     probe.put_floats("centroids", means);

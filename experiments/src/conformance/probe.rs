@@ -101,6 +101,18 @@ impl<'a> Probe<'a> {
             .ok_or_else(missing)?)
     }
 
+    /// A count that memory or time is proportional to. Golden cases are small; a file cannot ask for
+    /// terabytes.
+    pub(super) fn size(&self, name: &str) -> CaseResult<usize> {
+        const EXPECTED: &str = "a whole number of 0 to 1000000";
+        let missing = || self.case.missing_param(name, EXPECTED);
+        let small = |value: &Value| position(value).filter(|&n| n <= 1_000_000);
+        Ok(self
+            .case
+            .param_as(name, EXPECTED, small)?
+            .ok_or_else(missing)?)
+    }
+
     pub(super) fn list(&self, name: &str) -> CaseResult<Vec<f64>> {
         const EXPECTED: &str = "a list of numbers";
         let missing = || self.case.missing_param(name, EXPECTED);

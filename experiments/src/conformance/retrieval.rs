@@ -72,7 +72,7 @@ pub(super) fn queue(probe: &mut Probe<'_>) -> CaseResult {
 
 /// `neighbour_weights`: input `epoch`.
 pub(super) fn neighbour_weights(probe: &mut Probe<'_>) -> CaseResult {
-    let topk = probe.count("topk")?;
+    let topk = probe.size("topk")?;
     let weights = RankWeights::new(topk, probe.list("bases")?, probe.count("epochs_per_base")?);
     let weights = weights.map_err(refused)?;
     let epochs = probe.ids("epoch")?;

@@ -18,9 +18,12 @@ use super::evidence::matrix;
 use super::map::Map;
 use crate::error::RunError;
 
-pub(crate) const MEMBERS: &str = "members.jsonl";
-pub(crate) const VECTORS: &str = "vectors.safetensors";
-pub(crate) const MAP: &str = "map.json";
+/// Texts of a run.
+pub const MEMBERS: &str = "members.jsonl";
+/// Vectors of these texts.
+pub const VECTORS: &str = "vectors.safetensors";
+/// Their places in the plane.
+pub const MAP: &str = "map.json";
 pub(crate) const MODEL: &str = "model";
 pub(crate) const ESTIMATES: &str = "estimates.json";
 /// Texts of updates that no category is made of yet.
@@ -32,20 +35,24 @@ pub(crate) const ALL_TEXTS: &str = "all texts";
 
 /// One line of `members.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Member {
+pub struct Member {
     /// Number of the line, from 0; the row of its vector.
-    pub(crate) row: usize,
-    pub(crate) text: String,
+    pub row: usize,
+    /// The text.
+    pub text: String,
+    /// Its coarse label, where the data have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) coarse: Option<String>,
-    /// Category when the text came.
-    pub(crate) category: CategoryId,
+    pub coarse: Option<String>,
+    /// Category when the text came; merged and split ones are followed by
+    /// [`Catalogue::resolve`].
+    pub category: CategoryId,
     /// Cosine to the centroid of that category then.
-    pub(crate) cosine: f32,
+    pub cosine: f32,
+    /// Its true fine label, where the data have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) fine: Option<String>,
+    pub fine: Option<String>,
     /// `train`, `test` or `update-N`.
-    pub(crate) split: String,
+    pub split: String,
 }
 
 /// One line of `pool.jsonl`.

@@ -27,6 +27,7 @@ mod update;
 mod vectors;
 
 pub use error::DiscoverError;
+pub use files::{MAP, MEMBERS, Member, VECTORS};
 pub use input::{Columns, InputFile, Table, Text, Texts};
 pub use partition::{Curve, Estimate};
 pub use run::{ClassSummary, Found, Request, Step, Summary, find};

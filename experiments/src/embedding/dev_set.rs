@@ -1,7 +1,7 @@
 //! The development set that chooses the checkpoint: scored pairs, each distinct text encoded once.
 
 use datasets::ScoredPair;
-use encoder::{BertModel, Embeddings, Pooling, SentenceEncoder, Template, encode_ids};
+use encoder::{BertModel, Embeddings, Pooling, SentenceEncoder, Template, try_encode_ids};
 use metrics::{alignment, spearman, uniformity};
 
 use super::text_table::{Column, TextTable};
@@ -59,15 +59,16 @@ impl DevSet {
         })
     }
 
-    /// Scores the inference form of an encoder; `between` is called after every batch.
+    /// Scores the inference form of an encoder. `between` is called after every batch; an error of it
+    /// ends the scoring.
     pub(crate) fn score(
         &self,
         backbone: &BertModel,
         pooling: Pooling,
         batch_size: usize,
-        between: &dyn Fn(),
+        between: &dyn Fn() -> Result<(), RunError>,
     ) -> Result<DevScore, RunError> {
-        let vectors = encode_ids(
+        let vectors = try_encode_ids(
             backbone,
             pooling,
             true,
@@ -151,7 +152,8 @@ mod tests {
             score: gold(score),
         });
         let dev = DevSet::new(&pairs, positive_from, encoder, 8).unwrap();
-        dev.score(&encoder.bert, Pooling::Mean, 2, &|| ()).unwrap()
+        dev.score(&encoder.bert, Pooling::Mean, 2, &|| Ok(()))
+            .unwrap()
     }
 
     #[test]

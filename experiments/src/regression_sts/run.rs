@@ -548,7 +548,7 @@ impl RegressionRun {
                 // The score that a frozen encoder has had all along is what stage 2 has to beat.
                 None if settings.frozen && self.config.selection.every > 0 => {
                     let dev = &evaluation.dev;
-                    dev.score(&encoder.bert, pooling, batch_size, &|| {})?
+                    dev.score(&encoder.bert, pooling, batch_size, &|| Ok(()))?
                         .spearman
                 }
                 None => None,

@@ -200,7 +200,7 @@ impl<'a> Pretrain<'a> {
             .iter()
             .map(|row| self.prepared.train_ids[*row].as_slice())
             .collect();
-        let vectors = encoder::encode_ids(
+        let vectors = encoder::try_encode_ids(
             &model.backbone,
             self.pooling,
             false,

@@ -5,14 +5,13 @@ use std::path::Path;
 
 use categories::drift::Window;
 use categories::{
-    Assigned, Assigner, CATALOGUE_FILE, Calibration, Catalogue, Category, CategoryId, Gate,
-    NameSource, Status, Store,
+    Assigned, Assigner, CATALOGUE_FILE, Calibration, Catalogue, CategoryId, Gate, Store,
 };
 use datasets::hash::sha256_hex;
 use encoder::SentenceEncoder;
-use serde_json::Value;
 
 use crate::error::CliError;
+use crate::model_categories::{Label, ModelCategories};
 
 /// Categories with their names.
 #[derive(Debug)]
@@ -29,12 +28,6 @@ pub(super) struct Categories {
     pub(super) reference: Window,
     /// When to trust an answer, where that was measured.
     pub(super) calibration: Option<Calibration>,
-}
-
-#[derive(Debug, Default)]
-struct Label {
-    name: Option<String>,
-    coarse: Option<String>,
 }
 
 impl Categories {
@@ -62,106 +55,8 @@ impl Categories {
 
     /// The centroids of a model directory and the names in its extension.
     pub(super) fn of_model(model: &SentenceEncoder, dir: &Path) -> Result<Self, CliError> {
-        let json = &model.extension.json;
-        let wrong = |field: String, expected: String, found: String| CliError::Extension {
-            path: dir.join("asterism.json"),
-            field,
-            expected,
-            found,
-        };
-        let Some(tensor) = model.extension.tensors.get("centroids") else {
-            return Err(CliError::NoCentroids {
-                path: dir.to_owned(),
-            });
-        };
-        let hidden = model.config.hidden_size;
-        let k = tensor.values.len() / hidden;
-        let bad_tensor = |expected: String, found: String| CliError::Extension {
-            path: dir.join("asterism.safetensors"),
-            field: "centroids".to_owned(),
-            expected,
-            found,
-        };
-        if k == 0 || tensor.shape != [k, hidden] {
-            return Err(bad_tensor(
-                format!("a tensor of shape [categories, {hidden}]"),
-                format!("{:?}", tensor.shape),
-            ));
-        }
-
-        let coarse_names: Vec<String> = match json.get("coarse_names") {
-            None => Vec::new(),
-            Some(names) => serde_json::from_value(names.clone()).map_err(|error| {
-                wrong(
-                    "coarse_names".into(),
-                    "a list of names".into(),
-                    error.to_string(),
-                )
-            })?,
-        };
-        let mut labels: Vec<Label> = (0..k).map(|_| Label::default()).collect();
-        if let Some(list) = json.get("categories") {
-            let entries = list
-                .as_array()
-                .ok_or_else(|| wrong("categories".into(), "a list".into(), kind(list)))?;
-            if entries.len() != k {
-                return Err(wrong(
-                    "categories".into(),
-                    format!("{k} entries, one a centroid"),
-                    entries.len().to_string(),
-                ));
-            }
-            for ((id, entry), label) in entries.iter().enumerate().zip(&mut labels) {
-                let part = |key: &str| entry.get(key).unwrap_or(&Value::Null);
-                let bad = |key: &str, expected: String| {
-                    let found = match part(key) {
-                        Value::Number(number) => number.to_string(),
-                        other => kind(other),
-                    };
-                    wrong(format!("categories[{id}].{key}"), expected, found)
-                };
-                if part("id").as_u64() != Some(id as u64) {
-                    return Err(bad("id", id.to_string()));
-                }
-                label.name = match part("name") {
-                    Value::Null => None,
-                    Value::String(text) => Some(text.clone()),
-                    _ => return Err(bad("name", "a name or null".into())),
-                };
-                let coarse = part("coarse")
-                    .as_u64()
-                    .and_then(|at| coarse_names.get(usize::try_from(at).ok()?));
-                let Some(coarse) = coarse else {
-                    let count = coarse_names.len();
-                    let expected = format!("a number below the {count} coarse names");
-                    return Err(bad("coarse", expected));
-                };
-                label.coarse = Some(coarse.clone());
-            }
-        } else if !coarse_names.is_empty() {
-            return Err(wrong(
-                "categories".into(),
-                format!("{k} entries, one a centroid"),
-                "none".into(),
-            ));
-        }
-
-        // A cluster without members has a centroid of zeros, to which no text goes.
-        let mut categories = Vec::with_capacity(k);
-        for (id, (mean, label)) in (0_u32..).zip(tensor.values.chunks(hidden).zip(&labels)) {
-            if let Some(centroid) = unit(mean) {
-                categories.push(category(id, label.coarse.clone(), centroid));
-            }
-        }
-        if categories.is_empty() {
-            return Err(bad_tensor(
-                "a centroid with a direction".to_owned(),
-                "zeros or numbers that are not finite".to_owned(),
-            ));
-        }
-        let catalogue = Catalogue::new(hidden, "", coarse_names, categories, None)?;
-        let ids = (0_u32..).map(CategoryId);
-        Self::new(&catalogue, ids.zip(labels).collect(), String::new())
+        let found = ModelCategories::read(model, dir)?;
+        Self::new(&found.catalogue, found.labels, String::new())
     }
 
     fn new(
@@ -235,46 +130,6 @@ impl Categories {
     pub(super) fn coarse(&self, id: CategoryId) -> Option<&str> {
         self.labels.get(&id)?.coarse.as_deref()
     }
-}
-
-/// A category of which nothing is known but its centre; the names of a model directory need not be
-/// different, so it gets one of its own here.
-fn category(id: u32, coarse: Option<String>, centroid: Vec<f32>) -> Category {
-    Category {
-        id: CategoryId(id),
-        name: format!("category {id}"),
-        name_source: NameSource::Keywords,
-        coarse,
-        keywords: Vec::new(),
-        medoids: Vec::new(),
-        size: 0,
-        coherence: 0.0,
-        nearest: Vec::new(),
-        born: 1,
-        status: Status::Active,
-        centroid,
-    }
-}
-
-/// Scaled to unit length; `None` for zeros and what is not finite.
-fn unit(vector: &[f32]) -> Option<Vec<f32>> {
-    let square = |&x: &f32| f64::from(x) * f64::from(x);
-    let length = vector.iter().map(square).sum::<f64>().sqrt();
-    let scaled = |&x: &f32| (f64::from(x) / length) as f32;
-    (length.is_finite() && length > 1e-12).then(|| vector.iter().map(scaled).collect())
-}
-
-/// What a JSON value is, for messages.
-fn kind(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-    .to_owned()
 }
 
 #[cfg(all(test, feature = "flex"))]

@@ -20,6 +20,7 @@ use self::log::LogForm;
 use crate::error::CliError;
 use crate::explore::RunMap;
 use crate::model::load;
+use crate::model_categories::ModelCategories;
 use crate::output::Output;
 use crate::run_files::{Members, Vectors};
 
@@ -35,8 +36,9 @@ const THREADS: usize = 2;
 /// Serve vectors and categories over HTTP.
 ///
 /// Prints the address as one line and then answers until SIGTERM or SIGINT: OpenAI's
-/// /v1/embeddings, /embed and /similarity of text-embeddings-inference, and with --run /predict,
-/// /search, /categories and /explorer. /docs on the server lists all routes. Any address other than
+/// /v1/embeddings, /embed and /similarity of text-embeddings-inference; /predict and /categories
+/// with a --model that has centroids, which cannot be edited; with --run /search and /explorer too,
+/// and edits of the categories. /docs on the server lists all routes. Any address other than
 /// loopback needs a key, from the environment variable ASTERISM_API_KEY or --api-key-file. Exit
 /// codes: 0 stopped after the last answer, 143 or 130 stopped before it, 2 bad input or usage.
 #[derive(Debug, clap::Args)]
@@ -93,10 +95,10 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         Some(run) => run.join("model"),
         None => args.model.clone(),
     };
-    let loaded = Loaded::new(&model_path, args.device)?;
+    let mut loaded = Loaded::new(&model_path, args.device)?;
     let (taxonomy, corpus) = match &args.run {
         Some(run) => loaded.run_files(run)?,
-        None => (None, None),
+        None => (loaded.categories.take(), None),
     };
     let config = Config {
         addr: args.addr,
@@ -179,14 +181,26 @@ fn serve(config: Config, parts: Parts) -> Result<(), CliError> {
 struct Loaded {
     engine: TextEngine,
     sha256: String,
+    /// Those of the model directory, if it has centroids.
+    categories: Option<Taxonomy>,
 }
 
 impl Loaded {
     fn new(path: &Path, device: DeviceSpec) -> Result<Self, CliError> {
         let model = load(path, &LoadOptions::default(), device)?;
-        let sha256 = SentenceEncoder::weights_hash(&model_dir(path)?)?;
+        let dir = model_dir(path)?;
+        let sha256 = SentenceEncoder::weights_hash(&dir)?;
+        let categories = match ModelCategories::read(&model, &dir) {
+            Ok(found) => Some(Taxonomy::fixed(&found.catalogue).map_err(StoreError::from)?),
+            Err(CliError::NoCentroids { .. }) => None,
+            Err(error) => return Err(error),
+        };
         let engine = TextEngine::new(model, id(path), sha256.clone())?;
-        Ok(Self { engine, sha256 })
+        Ok(Self {
+            engine,
+            sha256,
+            categories,
+        })
     }
 
     /// Hands out the engine, and loads the model anew when it is asked for again.
@@ -217,7 +231,8 @@ impl Loaded {
             coarse: member.coarse,
             category: member.category,
         });
-        let corpus = Corpus::new(texts.collect(), vectors.values().to_vec(), vectors.dim)?;
+        let dim = vectors.dim;
+        let corpus = Corpus::new(texts.collect(), vectors.into_values(), dim)?;
         let taxonomy = Taxonomy::editable(store).map_err(StoreError::from)?;
         Ok((Some(taxonomy), Some(corpus)))
     }

@@ -13,7 +13,7 @@ use encoder::{LoadOptions, SentenceEncoder, WeightTensor, write_safetensors};
 use kernels::DeviceSpec;
 use serde_json::{Value, json};
 
-use crate::support::{PROTOTYPES, asterism, failure, numbers};
+use crate::support::{PROTOTYPES, TestModel, asterism, failure, numbers};
 
 const KEY: &str = "canary-key-0123456789";
 const NAMES: [&str; 3] = ["loan", "lost parcel", "train ticket"];
@@ -234,6 +234,24 @@ fn the_bundled_encoder_is_served_without_a_run() {
     let addr = serving.addr.clone();
     let stderr = failure(asterism().args(["serve", "--addr", &addr]), 1);
     assert!(stderr.contains(&addr), "{stderr}");
+}
+
+#[test]
+fn the_centroids_of_a_model_are_served() {
+    let model = TestModel::with_categories();
+    let path = model.path().to_str().unwrap();
+    let serving = Serving::start(&["--model", path], None);
+    let found = serving.post("/predict", &json!({"texts": PROTOTYPES}));
+    // The last category has no name in the model.
+    for (index, name) in ["loan", "lost", "category 2"].into_iter().enumerate() {
+        assert_eq!(found["predictions"][index]["name"], name, "{found}");
+        assert_eq!(found["predictions"][index]["id"], index, "{found}");
+    }
+    let (status, body) = serving.send("POST", "/categories/1/rename", "{\"name\": \"gone\"}");
+    assert_eq!(status, 409, "{body}");
+    assert!(body.contains("part of a model"), "{body}");
+    let (status, body) = serving.send("POST", "/search", "{\"query\": \"parcel\"}");
+    assert_eq!(status, 404, "{body}");
 }
 
 #[test]

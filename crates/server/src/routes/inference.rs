@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderName;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -14,9 +13,6 @@ use crate::body::JsonBody;
 use crate::corpus::{dot, to_unit};
 use crate::error::{ApiError, Kind};
 use crate::texts::Texts;
-
-/// Header with the times of a request.
-pub(crate) const SERVER_TIMING: &str = "server-timing";
 
 /// What is done to a vector before it is sent.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +89,7 @@ pub(crate) async fn embed(
     no_prompt(request.prompt_name.as_ref())?;
     let truncate = request.truncate.unwrap_or(false);
     let embedded = app.embed(request.inputs.0, truncate).await?;
-    let timing = [(HeaderName::from_static(SERVER_TIMING), embedded.timing())];
+    let timing = embedded.timing();
     let finish = |vector: Vec<f32>| {
         let mut vector = dimensions.apply(vector);
         if request.normalize {
@@ -169,7 +165,7 @@ pub(crate) async fn similarity(
     let texts = [vec![inputs.source_sentence], inputs.sentences].concat();
     let truncate = parameters.truncate.unwrap_or(false);
     let mut embedded = app.embed(texts, truncate).await?;
-    let timing = [(HeaderName::from_static(SERVER_TIMING), embedded.timing())];
+    let timing = embedded.timing();
     for vector in &mut embedded.vectors {
         to_unit(vector);
     }

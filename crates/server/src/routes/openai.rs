@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderName;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::inference::{SERVER_TIMING, cut};
+use super::inference::cut;
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::ApiError;
@@ -113,7 +112,7 @@ pub(crate) async fn embeddings(
     let request = body.value;
     let dimensions = cut(&app, request.dimensions)?;
     let embedded = app.embed(request.input.0, request.truncate).await?;
-    let timing = [(HeaderName::from_static(SERVER_TIMING), embedded.timing())];
+    let timing = embedded.timing();
     let response = EmbeddingsResponse {
         object: "list",
         data: embedded

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderName;
 use axum::response::{IntoResponse, Response};
 use categories::{CategoryError, CategoryId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::inference::SERVER_TIMING;
 use crate::app::App;
 use crate::body::JsonBody;
 use crate::error::{ApiError, Kind};
@@ -107,7 +105,7 @@ pub(crate) async fn predict(
         None => None,
     };
     let embedded = app.embed(request.texts.0, request.truncate).await?;
-    let timing = [(HeaderName::from_static(SERVER_TIMING), embedded.timing())];
+    let timing = embedded.timing();
     let mut predictions = Vec::with_capacity(embedded.vectors.len());
     for vector in &embedded.vectors {
         let found = match gate {

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderName;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::inference::SERVER_TIMING;
 use super::predict::name;
 use crate::app::App;
 use crate::body::JsonBody;
@@ -80,7 +78,7 @@ pub(crate) async fn search(
         return Err(ApiError::new(Kind::Invalid, message));
     }
     let mut embedded = app.embed(vec![request.query], request.truncate).await?;
-    let timing = [(HeaderName::from_static(SERVER_TIMING), embedded.timing())];
+    let timing = embedded.timing();
     let view = app.taxonomy.as_ref().map(|taxonomy| taxonomy.view());
     let Some(mut query) = embedded.vectors.pop() else {
         return Err(ApiError::new(Kind::Internal, "the model gave no vector"));

@@ -182,7 +182,10 @@ async fn produce(servers: &Servers, method: &str, path: &str, status: u16) -> Re
                 .replace("lost my card", "boom")
                 .replace("\"card\"", "\"boom\"");
             assert!(body.contains("boom"), "{path}");
-            request.body(body.as_bytes()).send(full).await
+            let reply = request.body(body.as_bytes()).send(full).await;
+            // The model is made anew.
+            servers.full.ready().await;
+            reply
         }
         503 => request.send(servers.cold.addr).await,
         _ => panic!("{method} {path}: no way known to produce {status}"),

@@ -224,12 +224,17 @@ impl Running {
     /// Starts and waits for readiness.
     pub(crate) async fn start(config: Config, parts: Parts) -> Self {
         let running = Self::start_cold(config, parts).await;
+        running.ready().await;
+        running
+    }
+
+    /// Waits for readiness.
+    pub(crate) async fn ready(&self) {
         let start = std::time::Instant::now();
-        while running.get("/health/ready").await.status != 200 {
+        while self.get("/health/ready").await.status != 200 {
             assert!(start.elapsed() < PATIENCE, "never ready");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        running
     }
 
     /// Starts without waiting for the warm-up.
