@@ -434,27 +434,49 @@ pub enum FetchError {
     Truncated {
         /// The address.
         url: String,
-        /// Bytes declared in the manifest.
+        /// Bytes declared.
         expected: u64,
         /// Bytes received.
         found: u64,
     },
-    /// The server's file has another size than the manifest says.
-    #[error("{url}: {found} bytes; the manifest says {expected}")]
+    /// The server's file has another size than declared.
+    #[error("{url}: {found} bytes, expected {expected}")]
     WrongSize {
         /// The address.
         url: String,
-        /// Bytes declared in the manifest.
+        /// Bytes declared.
         expected: u64,
         /// Bytes announced or received (a lower bound when the body was cut off at the limit).
         found: u64,
     },
+    /// The server's file is larger than allowed.
+    #[error("{url}: larger than {limit} bytes")]
+    TooLarge {
+        /// The address.
+        url: String,
+        /// The limit, in bytes.
+        limit: u64,
+        /// Bytes announced, or received until then.
+        found: u64,
+    },
+    /// A header of the answer contradicts what was asked for.
+    #[error("{url}: the header {header} is `{found}`, expected `{expected}`")]
+    Header {
+        /// The address.
+        url: String,
+        /// The header.
+        header: &'static str,
+        /// What was asked for.
+        expected: String,
+        /// What it says.
+        found: String,
+    },
     /// The digest differs.
-    #[error("{url}: SHA-256 is {found}; the manifest says {expected}")]
+    #[error("{url}: SHA-256 is {found}, expected {expected}")]
     WrongHash {
         /// The address.
         url: String,
-        /// Digest in the manifest.
+        /// Digest declared.
         expected: String,
         /// Digest of the body.
         found: String,
@@ -467,6 +489,108 @@ pub enum FetchError {
         /// The last failure.
         last: Box<FetchError>,
     },
+}
+
+/// A model cannot be had from a hub.
+#[derive(Debug, Error)]
+pub enum HubError {
+    /// A request that cannot be sent.
+    #[error("{field} `{}`: expected {expected}", found.escape_debug())]
+    Request {
+        /// What it is about.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What is accepted.
+        expected: &'static str,
+    },
+    /// Something would have to be asked of a hub.
+    #[error("offline, so that the hub cannot be asked for {what}")]
+    Offline {
+        /// What is missing.
+        what: String,
+    },
+    /// The list of files is none.
+    #[error("the list of files of {model}: {problem}")]
+    Listing {
+        /// The model.
+        model: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file that is needed is not part of the model.
+    #[error("{model} has no `{}`", file.escape_debug())]
+    Missing {
+        /// The model.
+        model: String,
+        /// The file.
+        file: String,
+    },
+    /// The weights are several files.
+    #[error(
+        "{model} has its weights in several files (model.safetensors.index.json), expected one model.safetensors"
+    )]
+    Sharded {
+        /// The model.
+        model: String,
+    },
+    /// There are no weights as safetensors.
+    #[error("{model} has no model.safetensors, found {found}")]
+    NoSafetensors {
+        /// The model.
+        model: String,
+        /// What is there in its place.
+        found: String,
+    },
+    /// A target folder that was not made by a fetch, with something in it.
+    #[error("{} is not empty and has no asterism-source.json; nothing was changed", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The directory holds another model.
+    #[error("{} holds {pinned}, not {asked}; nothing was changed", path.display())]
+    OtherModel {
+        /// The directory.
+        path: PathBuf,
+        /// The model it was made for.
+        pinned: String,
+        /// The model asked for.
+        asked: String,
+    },
+    /// The directory holds another commit.
+    #[error("{} is pinned to {pinned}, `{revision}` is {found} now; nothing was changed", path.display())]
+    OtherCommit {
+        /// The directory.
+        path: PathBuf,
+        /// Its commit.
+        pinned: String,
+        /// What was asked for.
+        revision: String,
+        /// The commit that stands for.
+        found: String,
+    },
+    /// A file differs from the pin.
+    #[error("{} has changed: SHA-256 is {found}, expected {expected}", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Digest in the pin.
+        expected: String,
+        /// Digest of the file.
+        found: String,
+    },
+    /// The pin of a directory cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Source {
+        /// The pin.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A download failed.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
 }
 
 impl From<WebError> for FetchError {
@@ -484,12 +608,7 @@ impl From<WebError> for FetchError {
                 expected: expected.unwrap_or(found),
                 found,
             },
-            // The limit of a download is the size in its manifest.
-            WebError::TooLarge { url, limit, found } => Self::WrongSize {
-                url,
-                expected: limit,
-                found,
-            },
+            WebError::TooLarge { url, limit, found } => Self::TooLarge { url, limit, found },
         }
     }
 }

@@ -238,7 +238,7 @@ fn reserved(name: &str) -> bool {
 }
 
 /// Whether `path` stays inside the folder it is joined to, under the rules of every system.
-fn is_safe_relative(path: &str) -> bool {
+pub(crate) fn is_safe_relative(path: &str) -> bool {
     !path.is_empty()
         && path.len() <= 200
         && path.split('/').all(|name| {
@@ -316,6 +316,7 @@ pub fn fetch(
     progress: &mut dyn FnMut(&Progress<'_>),
 ) -> Result<Vec<FetchedFile>, FetchError> {
     manifest.check()?;
+    let downloads = Downloads::new(options, None);
     let mut done = Vec::with_capacity(manifest.files.len());
     for (index, file) in manifest.files.iter().enumerate() {
         if file.bytes > options.max_file_bytes {
@@ -326,8 +327,8 @@ pub fn fetch(
                 expected: "a size within the limit of the fetch options",
             });
         }
-        let target = prepare(cache_dir, &manifest.name, &file.path)?;
-        if verified(&target, file)? {
+        let target = prepare(cache_dir, &format!("{}/{}", manifest.name, file.path))?;
+        if verified(&target, file.bytes, &file.sha256)? {
             done.push(FetchedFile {
                 path: target,
                 status: FetchStatus::AlreadyVerified,
@@ -344,7 +345,13 @@ pub fn fetch(
                 total: file.bytes,
             });
         };
-        download(file, &target, options, &mut report)?;
+        let remote = Remote {
+            url: &file.url,
+            bytes: Some(file.bytes),
+            sha256: Some(&file.sha256),
+            limit: file.bytes,
+        };
+        downloads.file(&remote, &target, &|_| Ok(Announced::default()), &mut report)?;
         done.push(FetchedFile {
             path: target,
             status: FetchStatus::Downloaded,
@@ -353,7 +360,10 @@ pub fn fetch(
     Ok(done)
 }
 
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FetchError {
+pub(crate) fn io_error(
+    operation: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> FetchError {
     let path = path.to_owned();
     move |source| FetchError::Io {
         operation,
@@ -362,11 +372,12 @@ fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> F
     }
 }
 
-/// Makes the folders of a file one by one and refuses symbolic links among them.
-fn prepare(cache_dir: &Path, name: &str, path: &str) -> Result<PathBuf, FetchError> {
+/// Makes the folders of a file one by one and refuses symbolic links among them. `path` is a safe
+/// relative one.
+pub(crate) fn prepare(cache_dir: &Path, path: &str) -> Result<PathBuf, FetchError> {
     fs::create_dir_all(cache_dir).map_err(io_error("make the folder", cache_dir))?;
     let mut at = cache_dir.to_owned();
-    let mut parts: Vec<&str> = std::iter::once(name).chain(path.split('/')).collect();
+    let mut parts: Vec<&str> = path.split('/').collect();
     let last = parts.pop().unwrap_or_default();
     let link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_symlink());
     let outside = |path: PathBuf| FetchError::OutsideCache {
@@ -388,11 +399,12 @@ fn prepare(cache_dir: &Path, name: &str, path: &str) -> Result<PathBuf, FetchErr
     if link(&at) { Err(outside(at)) } else { Ok(at) }
 }
 
-fn verified(target: &Path, file: &ManifestFile) -> Result<bool, FetchError> {
+/// Whether a file is there with this size and digest.
+fn verified(target: &Path, bytes: u64, sha256: &str) -> Result<bool, FetchError> {
     match fs::metadata(target) {
-        Ok(meta) if meta.is_file() && meta.len() == file.bytes => {
-            let (sha256, _) = sha256_file(target).map_err(io_error("read", target))?;
-            Ok(sha256 == file.sha256)
+        Ok(meta) if meta.is_file() && meta.len() == bytes => {
+            let (found, _) = sha256_file(target).map_err(io_error("read", target))?;
+            Ok(found == sha256)
         }
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -400,41 +412,114 @@ fn verified(target: &Path, file: &ManifestFile) -> Result<bool, FetchError> {
     }
 }
 
-/// All tries of one file.
-fn download(
-    file: &ManifestFile,
-    target: &Path,
-    options: &FetchOptions,
-    report: &mut dyn FnMut(u32, u64),
-) -> Result<(), FetchError> {
-    let client = web::Client::new(options.rules(), USER_AGENT);
-    let retries = options.retries();
-    let mut attempt = 1;
-    loop {
-        report(attempt, 0);
-        let error = match try_once(file, target, &client, &mut |received| {
-            report(attempt, received)
-        }) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        if !may_pass(&error) {
-            return Err(error);
+/// A file on a server and what is known about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Remote<'a> {
+    pub(crate) url: &'a str,
+    /// Exact size, if it is known beforehand.
+    pub(crate) bytes: Option<u64>,
+    /// Digest, if it is known beforehand.
+    pub(crate) sha256: Option<&'a str>,
+    /// Never more bytes than these.
+    pub(crate) limit: u64,
+}
+
+/// What the head of an answer says about the body.
+#[derive(Debug, Default)]
+pub(crate) struct Announced {
+    pub(crate) bytes: Option<u64>,
+    pub(crate) sha256: Option<String>,
+}
+
+/// Size and digest of a file that was received.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+}
+
+/// Asks servers, again and again where that may help.
+#[derive(Debug)]
+pub(crate) struct Downloads<'a> {
+    client: web::Client,
+    retries: web::Retries,
+    key: Option<&'a web::ApiKey>,
+}
+
+impl<'a> Downloads<'a> {
+    pub(crate) fn new(options: &FetchOptions, key: Option<&'a web::ApiKey>) -> Self {
+        Self {
+            client: web::Client::new(options.rules(), USER_AGENT),
+            retries: options.retries(),
+            key,
         }
-        let retry_after = match &error {
-            FetchError::Status { retry_after, .. } => *retry_after,
-            _ => None,
-        };
-        match retries.pause(attempt, retry_after) {
-            Some(pause) => std::thread::sleep(pause),
-            None => {
-                return Err(FetchError::GaveUp {
-                    tries: attempt,
-                    last: Box::new(error),
-                });
+    }
+
+    /// Downloads a file, verifies it and gives it its name. `announced` reads the head of the answer;
+    /// `report` gets the try and the bytes received in it.
+    pub(crate) fn file(
+        &self,
+        remote: &Remote<'_>,
+        target: &Path,
+        announced: &dyn Fn(&web::Response) -> Result<Announced, FetchError>,
+        report: &mut dyn FnMut(u32, u64),
+    ) -> Result<Received, FetchError> {
+        self.tries(|attempt| {
+            report(attempt, 0);
+            let response = self.get(remote.url)?;
+            let announced = announced(&response)?;
+            receive(remote, target, response, announced, &mut |received| {
+                report(attempt, received);
+            })
+        })
+    }
+
+    /// A body of at most `limit` bytes.
+    pub(crate) fn body(&self, url: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
+        self.tries(|_| Ok(self.get(url)?.read(limit)?))
+    }
+
+    fn get(&self, url: &str) -> Result<web::Response, FetchError> {
+        let mut request = web::Request::get(url);
+        if let Some(key) = &self.key {
+            request = request.bearer(key);
+        }
+        let response = self.client.send(&request)?;
+        if response.status() == 200 {
+            return Ok(response);
+        }
+        Err(FetchError::Status {
+            url: response.url().to_string(),
+            status: response.status(),
+            retry_after: response.retry_after(),
+        })
+    }
+
+    fn tries<T>(
+        &self,
+        mut once: impl FnMut(u32) -> Result<T, FetchError>,
+    ) -> Result<T, FetchError> {
+        let mut attempt = 1;
+        loop {
+            let error = match once(attempt) {
+                Err(error) if may_pass(&error) => error,
+                outcome => return outcome,
+            };
+            let retry_after = match &error {
+                FetchError::Status { retry_after, .. } => *retry_after,
+                _ => None,
+            };
+            match self.retries.pause(attempt, retry_after) {
+                Some(pause) => std::thread::sleep(pause),
+                None => {
+                    return Err(FetchError::GaveUp {
+                        tries: attempt,
+                        last: Box::new(error),
+                    });
+                }
             }
+            attempt += 1;
         }
-        attempt += 1;
     }
 }
 
@@ -448,6 +533,7 @@ fn may_pass(error: &FetchError) -> bool {
 }
 
 /// Removes a temporary file unless it was renamed away.
+#[derive(Debug)]
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {
@@ -457,72 +543,123 @@ impl Drop for Temporary {
     }
 }
 
-fn try_once(
-    file: &ManifestFile,
+/// A file under a temporary name, which is removed unless [`Self::finish`] gives it its own.
+#[derive(Debug)]
+pub(crate) struct PartFile {
+    out: File,
+    temporary: Temporary,
+    target: PathBuf,
+}
+
+impl PartFile {
+    pub(crate) fn create(target: &Path) -> Result<Self, FetchError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = target.with_file_name(format!(".{name}.{}.{number}.part", std::process::id()));
+        Ok(Self {
+            out: File::create_new(&path).map_err(io_error("create", &path))?,
+            temporary: Temporary(path),
+            target: target.to_owned(),
+        })
+    }
+
+    pub(crate) fn write(&mut self, piece: &[u8]) -> Result<(), FetchError> {
+        let written = self.out.write_all(piece);
+        written.map_err(io_error("write", &self.temporary.0))
+    }
+
+    /// Flushes everything to the disk, then moves it to its place.
+    pub(crate) fn finish(self) -> Result<(), FetchError> {
+        let path = &self.temporary.0;
+        self.out.sync_all().map_err(io_error("flush", path))?;
+        // Some systems rename no file that is open.
+        drop(self.out);
+        fs::rename(path, &self.target).map_err(io_error("rename", path))?;
+        sync_directory(&self.target)
+    }
+}
+
+/// Reads a body into a file, which gets its name once size and digest are right.
+fn receive(
+    remote: &Remote<'_>,
     target: &Path,
-    client: &web::Client,
+    response: web::Response,
+    announced: Announced,
     received: &mut dyn FnMut(u64),
-) -> Result<(), FetchError> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let url = &file.url;
-    let response = client.send(&web::Request::get(url))?;
-    if response.status() != 200 {
-        return Err(FetchError::Status {
-            url: response.url().to_string(),
-            status: response.status(),
-            retry_after: response.retry_after(),
-        });
+) -> Result<Received, FetchError> {
+    let url = || remote.url.to_owned();
+    let wrong_hash = |expected: &str, found: String| FetchError::WrongHash {
+        url: url(),
+        expected: expected.to_owned(),
+        found,
+    };
+    let mut bytes = remote.bytes;
+    for found in [announced.bytes, response.content_length()]
+        .into_iter()
+        .flatten()
+    {
+        match bytes {
+            Some(expected) if found != expected => {
+                return Err(FetchError::WrongSize {
+                    url: url(),
+                    expected,
+                    found,
+                });
+            }
+            _ => bytes = Some(found),
+        }
     }
-    let announced = response.content_length();
-    if let Some(found) = announced.filter(|found| *found != file.bytes) {
-        return Err(FetchError::WrongSize {
-            url: url.clone(),
-            expected: file.bytes,
-            found,
-        });
-    }
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let path = target.with_file_name(format!(".{name}.{}.{number}.part", std::process::id()));
-    let mut out = File::create_new(&path).map_err(io_error("create", &path))?;
-    let temporary = Temporary(path.clone());
+    let sha256 = match (remote.sha256, announced.sha256) {
+        (Some(expected), Some(found)) if found != expected => {
+            return Err(wrong_hash(expected, found));
+        }
+        (expected, announced) => expected.map(str::to_owned).or(announced),
+    };
+    let limit = bytes.unwrap_or(remote.limit).min(remote.limit);
+    let mut out = PartFile::create(target)?;
     let mut hasher = StreamingSha256::default();
-    let body = response.read_pieces(file.bytes, |piece| {
+    let body = response.read_pieces(limit, |piece| {
         hasher.update(piece);
-        out.write_all(piece).map_err(io_error("write", &path))?;
+        out.write(piece)?;
         received(hasher.bytes());
         Ok(())
     });
-    match body {
+    match (body, bytes) {
         // A body that breaks off is reported with its size just below.
-        Ok(_) | Err(FetchError::Truncated { .. }) => {}
-        Err(error) => return Err(error),
+        (Ok(_), _) | (Err(FetchError::Truncated { .. }), Some(_)) => {}
+        (Err(FetchError::TooLarge { found, .. }), Some(expected)) if expected <= remote.limit => {
+            return Err(FetchError::WrongSize {
+                url: url(),
+                expected,
+                found,
+            });
+        }
+        (Err(error), _) => return Err(error),
     }
-    if hasher.bytes() < file.bytes {
+    if let Some(expected) = bytes.filter(|bytes| hasher.bytes() < *bytes) {
         return Err(FetchError::Truncated {
-            url: url.clone(),
-            expected: file.bytes,
+            url: url(),
+            expected,
             found: hasher.bytes(),
         });
     }
-    let found = hasher.finish();
-    if found != file.sha256 {
-        return Err(FetchError::WrongHash {
-            url: url.clone(),
-            expected: file.sha256.clone(),
-            found,
-        });
+    let found = Received {
+        bytes: hasher.bytes(),
+        sha256: hasher.finish(),
+    };
+    match sha256 {
+        Some(expected) if found.sha256 != expected => Err(wrong_hash(&expected, found.sha256)),
+        _ => {
+            out.finish()?;
+            Ok(found)
+        }
     }
-    out.sync_all().map_err(io_error("flush", &path))?;
-    drop(out);
-    fs::rename(&path, target).map_err(io_error("rename", &path))?;
-    drop(temporary);
-    sync_directory(target)
 }
 
 /// Flushes the rename itself.
 #[cfg(unix)]
-fn sync_directory(target: &Path) -> Result<(), FetchError> {
+pub(crate) fn sync_directory(target: &Path) -> Result<(), FetchError> {
     match target.parent() {
         Some(dir) => File::open(dir)
             .and_then(|d| d.sync_all())
@@ -532,7 +669,7 @@ fn sync_directory(target: &Path) -> Result<(), FetchError> {
 }
 
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> Result<(), FetchError> {
+pub(crate) fn sync_directory(_: &Path) -> Result<(), FetchError> {
     Ok(())
 }
 

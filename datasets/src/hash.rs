@@ -1,5 +1,6 @@
 //! SHA-256 digests of bytes and files, as 64 lower-case hexadecimal digits.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -47,6 +48,36 @@ pub fn is_sha256_hex(text: &str) -> bool {
         && text
             .bytes()
             .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Digests by file name, from lines as `sha256sum` writes them: the digest, two spaces (or a space
+/// and `*`), the name. Blank lines are passed over.
+///
+/// ```
+/// let digest = "0a".repeat(32);
+/// let found = datasets::hash::parse_sha256_lines(&format!("{digest}  model.safetensors\n"))?;
+/// assert_eq!(found["model.safetensors"], digest);
+/// # Ok::<(), usize>(())
+/// ```
+///
+/// # Errors
+/// The number of the first line, from 1, that is none or names a file again.
+pub fn parse_sha256_lines(text: &str) -> Result<BTreeMap<String, String>, usize> {
+    let mut found = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        let (digest, name) = line.split_once(' ').ok_or(number)?;
+        let name = name.strip_prefix([' ', '*']).ok_or(number)?;
+        if !is_sha256_hex(digest) || name.is_empty() {
+            return Err(number);
+        }
+        if found.insert(name.to_owned(), digest.to_owned()).is_some() {
+            return Err(number);
+        }
+    }
+    Ok(found)
 }
 
 /// A digest that is fed in pieces and counts what it was fed.
@@ -122,6 +153,31 @@ mod tests {
     #[test]
     fn a_missing_file_is_an_error() {
         assert!(sha256_file(Path::new("does-not-exist")).is_err());
+    }
+
+    #[test]
+    fn lines_of_sha256sum_are_read_and_others_named() {
+        let (a, b) = ("0a".repeat(32), "1b".repeat(32));
+        let found = parse_sha256_lines(&format!("{a}  x y\n\n{b} *1_Pooling/config.json\r\n"));
+        let expected = [("x y", &a), ("1_Pooling/config.json", &b)]
+            .map(|(name, digest)| (name.to_owned(), digest.clone()));
+        assert_eq!(found, Ok(BTreeMap::from(expected)));
+        assert_eq!(parse_sha256_lines(""), Ok(BTreeMap::new()));
+        for bad in [
+            "x".to_owned(),
+            a.clone(),
+            format!("{a} x"),
+            format!("{a}  "),
+            format!("{}  x", a.to_uppercase()),
+            format!(" {a}  x"),
+        ] {
+            assert_eq!(
+                parse_sha256_lines(&format!("{b}  y\n{bad}")),
+                Err(2),
+                "{bad}"
+            );
+        }
+        assert_eq!(parse_sha256_lines(&format!("{a}  x\n{b}  x\n")), Err(2));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! * [`report`]: what a loader saw (rows, skipped lines, duplicates, leakage, hashes, warnings);
 //! * [`mod@pocket`]: the Pocket set, compiled in, so that everything runs without a download;
 //! * [`mod@fetch`]: verified downloads described by a manifest of URL, size and SHA-256;
+//! * [`hub`]: model directories from a hub, pinned to a commit;
 //! * [`tfidf`]: TF-IDF vectors, the floor that an encoder has to beat;
 //! * [`coarse_maps`], [`hash`], [`error`]: label tables, digests, error types.
 
@@ -20,6 +21,7 @@ pub mod columns;
 pub mod error;
 pub mod fetch;
 pub mod hash;
+pub mod hub;
 pub mod kind;
 pub mod leakage;
 pub mod ngcse;
@@ -41,8 +43,9 @@ pub use category::{
     load_category_files,
 };
 pub use columns::{ColumnValues, TextColumns, WantedColumn, load_text_columns};
-pub use error::{DatasetError, FetchError};
+pub use error::{DatasetError, FetchError, HubError};
 pub use fetch::{FetchOptions, Manifest, default_cache_dir, fetch};
+pub use hub::{HubRequest, fetch_model, plan_model};
 pub use leakage::{EvalSet, LeakIndex, LeakReport, TextRule, load_eval_sets, load_texts};
 pub use ngcse::{NgcseOptions, NgcseRows, load_ngcse};
 pub use nli::{NliOptions, NliRows, load_nli};

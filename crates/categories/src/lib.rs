@@ -1,6 +1,7 @@
 //! Categories with a stable identity: names, evidence, a replayable log of edits, assignment,
-//! calibration, drift.
+//! calibration, drift; texts on their way to annotation tools and back.
 
+pub mod annotation;
 mod assign;
 mod calibration;
 mod catalogue;

@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::categories::CategoriesError;
 use crate::datagen::DatagenError;
+use crate::model::ModelFetchError;
 
 /// Error of a command.
 #[derive(Debug, Error, Diagnostic)]
@@ -137,6 +138,13 @@ pub(crate) enum CliError {
     /// Downloading data.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// Downloading a model.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    ModelFetch(Box<ModelFetchError>),
+    /// The token of a hub.
+    #[error(transparent)]
+    Key(#[from] ::datagen::chat::KeyError),
     /// Generating data.
     #[error(transparent)]
     Pocket(#[from] ::datagen::PocketError),
@@ -192,6 +200,15 @@ pub(crate) enum CliError {
     /// The categories of a run.
     #[error(transparent)]
     Store(Box<categories::StoreError>),
+    /// A list for or from an annotation tool.
+    #[error("{}: {error}", path.display())]
+    #[diagnostic(help("nothing was changed"))]
+    Annotation {
+        /// The list, or the run it would be made of.
+        path: PathBuf,
+        /// What is wrong.
+        error: categories::annotation::AnnotationError,
+    },
     /// A server that does not start.
     #[error(transparent)]
     Server(Box<StartError>),
@@ -206,6 +223,12 @@ pub(crate) enum CliError {
 impl From<DiscoverError> for CliError {
     fn from(error: DiscoverError) -> Self {
         Self::Discover(Box::new(error))
+    }
+}
+
+impl From<ModelFetchError> for CliError {
+    fn from(error: ModelFetchError) -> Self {
+        Self::ModelFetch(Box::new(error))
     }
 }
 
@@ -289,22 +312,28 @@ impl CliError {
                 StartError::Listen { .. } | StartError::System { .. } | StartError::Engine(_) => 1,
                 _ => 2,
             },
+            Self::ModelFetch(error) => error.exit_code(),
+            Self::Fetch(error) => fetch_exit_code(error),
             // The request was fine, the work was not.
-            Self::Fetch(
-                FetchError::TooManyRedirects { .. }
-                | FetchError::Status { .. }
-                | FetchError::Transport { .. }
-                | FetchError::Truncated { .. }
-                | FetchError::WrongSize { .. }
-                | FetchError::WrongHash { .. }
-                | FetchError::GaveUp { .. },
-            )
-            | Self::Clustering(_)
-            | Self::Pocket(_)
-            | Self::Unhealthy { .. }
-            | Self::Output(_) => 1,
+            Self::Clustering(_) | Self::Pocket(_) | Self::Unhealthy { .. } | Self::Output(_) => 1,
             _ => 2,
         }
+    }
+}
+
+/// 1 if a download failed, 2 if it could not be asked for.
+pub(crate) fn fetch_exit_code(error: &FetchError) -> u8 {
+    match error {
+        FetchError::TooManyRedirects { .. }
+        | FetchError::Status { .. }
+        | FetchError::Transport { .. }
+        | FetchError::Truncated { .. }
+        | FetchError::WrongSize { .. }
+        | FetchError::TooLarge { .. }
+        | FetchError::Header { .. }
+        | FetchError::WrongHash { .. }
+        | FetchError::GaveUp { .. } => 1,
+        _ => 2,
     }
 }
 

@@ -9,7 +9,7 @@
 //! asterism explore      texts and categories on a map, as one page
 //! asterism train        star-down, simcse, regression-sts, ngcse, distill
 //! asterism data         list, fetch and check data sets
-//! asterism model        look into a model directory, write it anew
+//! asterism model        fetch a model directory, look into one, write it anew
 //! asterism datagen      generate the Pocket set, companions of sentences for NGCSE
 //! asterism report       the scores of a run
 //! asterism rfd          how hard training sets are to fit

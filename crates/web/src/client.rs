@@ -1,9 +1,10 @@
 //! One try of a request.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::time::{Instant, SystemTime};
 
-use ureq::http::{self, HeaderValue, header};
+use ureq::http::{self, HeaderMap, HeaderValue, header};
 use ureq::unversioned::transport::DefaultConnector;
 use url::Url;
 
@@ -11,6 +12,7 @@ use crate::address::{
     CheckedResolver, NotResolved, RefusedAddress, Rules, invalid, is_loopback_host, shown,
 };
 use crate::error::WebError;
+use crate::key::ApiKey;
 use crate::retry;
 
 /// Largest header of a response, in bytes.
@@ -24,7 +26,7 @@ const MAX_IDLE: usize = 64;
 pub struct Request<'a> {
     url: &'a str,
     json: Option<&'a [u8]>,
-    authorization: Option<&'a str>,
+    authorization: Option<Cow<'a, str>>,
 }
 
 impl<'a> Request<'a> {
@@ -51,7 +53,16 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn authorization(self, value: &'a str) -> Self {
         Self {
-            authorization: Some(value),
+            authorization: Some(value.into()),
+            ..self
+        }
+    }
+
+    /// Sends a key as `Authorization: Bearer`, as [`Self::authorization`] does.
+    #[must_use]
+    pub fn bearer(self, key: &ApiKey) -> Self {
+        Self {
+            authorization: Some(key.bearer().into()),
             ..self
         }
     }
@@ -113,10 +124,11 @@ impl Client {
     pub fn send(&self, request: &Request<'_>) -> Result<Response, WebError> {
         let first = self.rules.check(request.url)?;
         let loopback_allowed = self.rules.allow_private || is_loopback_host(&first);
-        let mut authorization = request.authorization;
+        let mut authorization = request.authorization.as_deref();
         let mut url = first.clone();
         let start = Instant::now();
-        for _ in 0..=self.rules.max_redirects {
+        let mut redirects = Vec::new();
+        for hops in 0..=self.rules.max_redirects as usize {
             self.rules.check_url(&url, loopback_allowed)?;
             if url.origin() != first.origin() {
                 // For good, even if a later redirect leads back.
@@ -128,13 +140,25 @@ impl Client {
                 303 => request.json.is_none(),
                 _ => false,
             };
-            let response = Response { url, inner };
+            // As long as it is the server that was asked.
+            let asked = redirects.len() == hops && url.origin() == first.origin();
+            let response = Response {
+                url,
+                inner,
+                redirects,
+                asked,
+            };
             match response.header(&header::LOCATION) {
                 Some(location) if follow => {
-                    url = response
+                    let target = response
                         .url
                         .join(location)
                         .map_err(|error| invalid(location, error))?;
+                    redirects = response.redirects;
+                    if asked {
+                        redirects.push(response.inner.headers().clone());
+                    }
+                    url = target;
                 }
                 _ => return Ok(response),
             }
@@ -234,6 +258,10 @@ fn is_timeout(error: &io::Error) -> bool {
 pub struct Response {
     url: Url,
     inner: http::Response<ureq::Body>,
+    /// Headers of the redirects of the server that was asked, until one led elsewhere.
+    redirects: Vec<HeaderMap>,
+    /// Whether none did.
+    asked: bool,
 }
 
 impl Response {
@@ -334,6 +362,19 @@ impl Response {
         // A failure ends the start where it is.
         let _ = reader.take(limit as u64).read_to_end(&mut body);
         body
+    }
+
+    /// A header that the server that was asked has set, and none that it redirected to: the first one
+    /// among its redirects and, if they did not lead elsewhere, its answer. `None` if there is none or
+    /// it is not ASCII; names are lower-case.
+    pub fn header_of_asked(&self, name: &'static str) -> Option<&str> {
+        let answer = self.asked.then(|| self.inner.headers());
+        let value = self
+            .redirects
+            .iter()
+            .chain(answer)
+            .find_map(|headers| headers.get(name))?;
+        value.to_str().ok()
     }
 
     fn header(&self, name: &header::HeaderName) -> Option<&str> {

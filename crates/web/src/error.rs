@@ -1,4 +1,6 @@
-//! Why a try failed.
+//! Why a try failed, or a key cannot be had.
+
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -52,5 +54,43 @@ pub enum WebError {
         limit: u64,
         /// Bytes announced, or received until then.
         found: u64,
+    },
+}
+
+/// An API key cannot be had. The key itself is never part of the error.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum KeyError {
+    /// The environment variable is not set, or empty.
+    #[error("the environment variable {variable} holds no API key; set it or name a key file")]
+    Missing {
+        /// Name of the variable.
+        variable: String,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the key file {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        reason: String,
+    },
+    /// Other users may read or change the file.
+    #[error(
+        "the key file {} has mode {mode:04o}, so others may read or change it; run: chmod 600 {}",
+        path.display(), path.display()
+    )]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The text cannot be sent as a key.
+    #[error("the API key in {origin} {problem}")]
+    Invalid {
+        /// Where it comes from: the variable or the file.
+        origin: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
 }

@@ -5,6 +5,7 @@
 //! * [`client`]: one try of a request: time limits, redirects, bodies that are cut off at a limit;
 //! * [`retry`]: which failures may pass and how long to wait: growing, jittered pauses and
 //!   `Retry-After`;
+//! * [`key`]: keys of servers, which are sent and never shown;
 //! * [`error`]: why a try failed.
 //!
 //! ```no_run
@@ -22,9 +23,11 @@
 pub mod address;
 pub mod client;
 pub mod error;
+pub mod key;
 pub mod retry;
 
 pub use address::{Rules, is_loopback_host, is_public};
 pub use client::{Client, Request, Response};
-pub use error::WebError;
+pub use error::{KeyError, WebError};
+pub use key::ApiKey;
 pub use retry::{Retries, status_may_pass};

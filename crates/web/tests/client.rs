@@ -8,7 +8,7 @@ mod fault_server;
 use std::time::Duration;
 
 use fault_server::{FaultServer, Reply};
-use web::{Client, Request, Rules, WebError};
+use web::{ApiKey, Client, Request, Rules, WebError};
 
 fn client() -> Client {
     Client::new(Rules::default(), "web-test/1")
@@ -224,4 +224,43 @@ fn a_name_that_does_not_resolve_was_never_sent() {
             if reason.contains("does not resolve")),
         "{error}"
     );
+}
+
+#[test]
+fn headers_of_the_asked_server_outlive_redirects() {
+    let other = FaultServer::start(|_| {
+        Reply::new(200, &[("X-Mark", "theirs"), ("X-More", "theirs")], "body")
+    });
+    let elsewhere = other.url("/");
+    let server = FaultServer::start(move |seen| match seen.path.as_str() {
+        "/plain" => Reply::new(302, &[("Location", "/marked")], ""),
+        "/marked" => Reply::new(302, &[("Location", "/last"), ("X-Mark", "redirect")], ""),
+        "/away" => Reply::new(302, &[("Location", &elsewhere), ("X-Mark", "away")], ""),
+        "/bare" => Reply::redirect(302, &elsewhere),
+        _ => Reply::new(200, &[("X-Mark", "last"), ("X-More", "last")], "body"),
+    });
+    for (path, mark, more) in [
+        ("/last", Some("last"), Some("last")),
+        ("/marked", Some("redirect"), Some("last")),
+        ("/plain", Some("redirect"), Some("last")),
+        ("/away", Some("away"), None),
+        ("/bare", None, None),
+    ] {
+        let url = server.url(path);
+        let response = client().send(&Request::get(&url)).unwrap();
+        assert_eq!(response.header_of_asked("x-mark"), mark, "{path}");
+        assert_eq!(response.header_of_asked("x-more"), more, "{path}");
+        assert_eq!(response.read(4).unwrap(), b"body");
+    }
+}
+
+#[test]
+fn a_key_is_sent_and_not_shown() {
+    let server = FaultServer::start(|_| Reply::ok("x"));
+    let key = ApiKey::from_env("CARGO_PKG_NAME").unwrap();
+    let url = server.url("/a");
+    let request = Request::get(&url).bearer(&key);
+    client().send(&request).unwrap();
+    assert_eq!(server.log()[0].header("authorization"), Some("Bearer web"));
+    assert_eq!(format!("{request:?}"), format!("GET {url}"));
 }

@@ -115,12 +115,29 @@ pub(super) fn redo(args: &RedoArgs) -> Result<(), CliError> {
 
 /// Answer of an edit.
 #[derive(Debug, Serialize)]
-struct Made<'a> {
+pub(super) struct Made<'a> {
     revision: u64,
     /// What was done, oldest first.
     events: Vec<Event>,
     /// The categories that came, went, or changed in more than their neighbours.
     changed: Vec<Shown<'a>>,
+}
+
+impl<'a> Made<'a> {
+    /// What was done to a store since it had this catalogue and so many entries in its log.
+    pub(super) fn new(before: &Catalogue, store: &'a Store, entries: usize) -> Self {
+        let new = store.log().get(entries..).unwrap_or_default();
+        Self {
+            revision: store.catalogue().revision,
+            events: new
+                .iter()
+                .map(|entry| Event::new(store.log(), entry))
+                .collect(),
+            changed: changed(before, store.catalogue())
+                .map(Shown::from)
+                .collect(),
+        }
+    }
 }
 
 /// Makes an edit and says what was done.
@@ -132,28 +149,18 @@ pub(super) fn make(
     let before = store.catalogue().clone();
     let entries = store.log().len();
     edit(&mut store).map_err(run.explain())?;
-    let new = &store.log()[entries..];
     let mut output = Output::stdout();
     if run.json {
-        output.json(&Made {
-            revision: store.catalogue().revision,
-            events: new
-                .iter()
-                .map(|entry| Event::new(store.log(), entry))
-                .collect(),
-            changed: changed(&before, store.catalogue())
-                .map(Shown::from)
-                .collect(),
-        })?;
+        output.json(&Made::new(&before, &store, entries))?;
     } else {
-        for entry in new {
+        for entry in store.log().get(entries..).unwrap_or_default() {
             output.line(describe(store.log(), entry))?;
         }
     }
     output.flush()
 }
 
-fn changed<'a>(before: &'a Catalogue, after: &'a Catalogue) -> impl Iterator<Item = &'a Category> {
+fn changed<'a>(before: &Catalogue, after: &'a Catalogue) -> impl Iterator<Item = &'a Category> {
     after.categories.iter().filter(|category| {
         before.get(category.id).is_none_or(|old| {
             let neighbours_aside = Category {

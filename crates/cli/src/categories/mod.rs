@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::error::CliError;
 
+mod annotate;
 mod edit;
 mod log;
 mod show;
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Apply(edit::ApplyArgs),
     Log(log::LogArgs),
     Replay(log::ReplayArgs),
+    Export(annotate::ExportArgs),
+    Import(annotate::ImportArgs),
 }
 
 /// Runs the command.
@@ -44,6 +47,8 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Apply(args) => edit::apply(&args),
         Command::Log(args) => log::log(&args),
         Command::Replay(args) => log::replay(&args),
+        Command::Export(args) => annotate::export(&args),
+        Command::Import(args) => annotate::import(&args),
     }
 }
 

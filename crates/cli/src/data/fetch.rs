@@ -46,18 +46,14 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
         use_env_proxy: args.env_proxy,
         ..FetchOptions::default()
     };
-    let mut bar = Bar::new();
+    let mut bar = DownloadBar::new();
     let outcome = fetch(&manifest, &args.to, &options, &mut |progress| {
         bar.show(progress)
     });
-    bar.bar.finish_and_clear();
+    bar.finish();
     let files = outcome?;
 
     let mut output = Output::stdout();
-    let status = |status| match status {
-        FetchStatus::AlreadyVerified => "already there",
-        FetchStatus::Downloaded => "downloaded",
-    };
     if args.json {
         let files: Vec<_> = files
             .iter()
@@ -86,14 +82,22 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     output.flush()
 }
 
+/// How a file came to be there, in words.
+pub(crate) fn status(status: FetchStatus) -> &'static str {
+    match status {
+        FetchStatus::AlreadyVerified => "already there",
+        FetchStatus::Downloaded => "downloaded",
+    }
+}
+
 /// One progress bar, for one file after the other; invisible unless standard error is a terminal.
-struct Bar {
+pub(crate) struct DownloadBar {
     bar: ProgressBar,
     at: Option<(usize, u32)>,
 }
 
-impl Bar {
-    fn new() -> Self {
+impl DownloadBar {
+    pub(crate) fn new() -> Self {
         let bar = ProgressBar::hidden();
         // The template is fixed; if it were refused the default style would do.
         if let Ok(style) = ProgressStyle::with_template(
@@ -104,7 +108,12 @@ impl Bar {
         Self { bar, at: None }
     }
 
-    fn show(&mut self, progress: &Progress<'_>) {
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    pub(crate) fn show(&mut self, progress: &Progress<'_>) {
         let at = (progress.index, progress.attempt);
         if self.at != Some(at) {
             if self.at.is_none() {

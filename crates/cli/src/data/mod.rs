@@ -7,6 +7,8 @@ mod fetch;
 mod leaks;
 mod list;
 
+pub(crate) use fetch::{DownloadBar, status};
+
 /// List, fetch and check data sets.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {

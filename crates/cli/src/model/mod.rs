@@ -10,13 +10,17 @@ use kernels::DeviceSpec;
 use crate::error::CliError;
 
 mod export;
+mod fetch;
 mod info;
 
-/// Look into a model directory, write it anew.
+pub(crate) use fetch::ModelFetchError;
+
+/// Fetch a model directory, look into one, write it anew.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     Info(info::Args),
     Export(export::Args),
+    Fetch(fetch::Args),
 }
 
 /// Runs the command.
@@ -24,6 +28,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Info(args) => info::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Fetch(args) => fetch::run(&args),
     }
 }
 

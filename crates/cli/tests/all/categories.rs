@@ -547,3 +547,246 @@ fn a_calibration_and_an_update_stand_in_the_log() {
     );
     assert!(log.ends_with("updated 0 categories\n"), "{log}");
 }
+
+impl Run {
+    fn tool(&self, command: &str, format: &str, more: &[&str]) -> Command {
+        let mut asterism = asterism();
+        asterism
+            .current_dir(self.path())
+            .args(["categories", command, "--run", ".", "--format", format])
+            .args(more);
+        asterism
+    }
+
+    fn exported(&self, format: &str, more: &[&str]) -> Vec<Value> {
+        let text = success(&mut self.tool("export", format, more));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Writes `list.json` with an answer to every task, as the tool would export it.
+    fn annotate(&self, format: &str, answer: impl Fn(usize, &str) -> Option<String>) {
+        let mut list = self.exported(format, &[]);
+        for task in &mut list {
+            let (row, name) = match format {
+                "argilla" => (
+                    &task["metadata"]["row"],
+                    &task["suggestions"]["category"]["value"],
+                ),
+                _ => (&task["data"]["row"], &task["data"]["name"]),
+            };
+            let row = row.as_u64().unwrap() as usize;
+            let Some(answer) = answer(row, name.as_str().unwrap()) else {
+                continue;
+            };
+            match format {
+                "argilla" => {
+                    task["responses"] = json!({"category": [{"value": answer, "user_id": "1"}]});
+                }
+                _ => {
+                    let result = json!([{"from_name": "category", "to_name": "text",
+                                         "type": "choices", "value": {"choices": [answer]}}]);
+                    task["annotations"] = json!([{"was_cancelled": false, "result": result}]);
+                }
+            }
+        }
+        fs::write(self.file("list.json"), Value::from(list).to_string()).unwrap();
+    }
+}
+
+#[test]
+fn texts_are_exported_for_annotation_tools() {
+    let run = Run::new();
+    let tasks = run.exported("label-studio", &[]);
+    assert_eq!(tasks.len(), 60);
+    assert_eq!(
+        tasks[13]["data"],
+        json!({"row": 13, "text": "bag too heavy 13", "coarse": "travel", "category": 5,
+               "name": "luggage", "unknown": false})
+    );
+    let prediction = &tasks[13]["predictions"][0];
+    assert_eq!(prediction["model_version"], "asterism revision 1");
+    assert_eq!(
+        prediction["result"][0]["value"]["choices"],
+        json!(["luggage"])
+    );
+    let score = prediction["score"].as_f64().unwrap();
+    assert!(score > 0.0 && score <= 1.0, "{score}");
+
+    let records = run.exported(
+        "argilla",
+        &[
+            "--category",
+            "delay",
+            "5",
+            "--label-config",
+            "settings.json",
+        ],
+    );
+    let rows: Vec<u64> = records
+        .iter()
+        .map(|record| record["metadata"]["row"].as_u64().unwrap())
+        .collect();
+    assert_eq!(rows, [4, 5, 12, 13, 20, 21, 28, 29, 36, 37, 44, 45, 52, 53]);
+    let settings: Value =
+        serde_json::from_slice(&fs::read(run.file("settings.json")).unwrap()).unwrap();
+    let options = &settings["questions"][0]["settings"]["options"];
+    assert_eq!(options.as_array().unwrap().len(), 9);
+
+    let out = ["--out", "tasks.json", "--label-config", "config.xml"];
+    assert_eq!(success(&mut run.tool("export", "label-studio", &out)), "");
+    let written: Vec<Value> =
+        serde_json::from_slice(&fs::read(run.file("tasks.json")).unwrap()).unwrap();
+    assert_eq!(written, tasks);
+    let config = fs::read_to_string(run.file("config.xml")).unwrap();
+    assert!(
+        config.contains("<Choice value=\"card trouble\" hint=\"card, trouble\"/>"),
+        "{config}"
+    );
+
+    // Merged categories are seen as one.
+    run.done("merge", &["1", "2", "--name", "money"]);
+    assert_eq!(
+        run.exported("label-studio", &["--category", "money"]).len(),
+        16
+    );
+    let error = failure(
+        &mut run.tool("export", "argilla", &["--category", "refund"]),
+        2,
+    );
+    assert!(error.contains("no category `refund`"), "{error}");
+    let error = failure(&mut run.tool("export", "argilla", &["--unknown-only"]), 2);
+    assert!(error.contains("no threshold"), "{error}");
+    failure(&mut run.tool("export", "csv", &[]), 2);
+    run.done("rename", &["0", "None of these"]);
+    let error = failure(&mut run.tool("export", "argilla", &[]), 2);
+    assert!(error.contains("category 0 is called"), "{error}");
+}
+
+#[test]
+fn only_unknown_texts_are_exported_on_demand() {
+    let run = Run::new();
+    let all = run.exported("label-studio", &[]);
+    let mut scores: Vec<f64> = all
+        .iter()
+        .map(|task| task["predictions"][0]["score"].as_f64().unwrap())
+        .collect();
+    scores.sort_by(f64::total_cmp);
+    let mut store = Store::open(run.path()).unwrap();
+    let calibration = Calibration {
+        threshold: ((scores[9] + scores[10]) / 2.0) as f32,
+        temperature: 0.1,
+        accepts_known: 0.95,
+        rejects_unknown: 0.8,
+        auroc: 0.9,
+        held_out: vec!["post".into()],
+        n_known: 10,
+        n_unknown: 5,
+    };
+    let threshold = f64::from(calibration.threshold);
+    store.apply(Edit::Calibrate(calibration)).unwrap();
+    drop(store);
+    let unknown = run.exported("label-studio", &["--unknown-only"]);
+    assert!(
+        !unknown.is_empty() && unknown.len() < 60,
+        "{}",
+        unknown.len()
+    );
+    for task in &unknown {
+        assert_eq!(task["data"]["unknown"], true);
+        assert!(task["predictions"][0]["score"].as_f64().unwrap() < threshold + 1e-3);
+    }
+}
+
+#[test]
+fn annotated_texts_become_edits() {
+    for format in ["label-studio", "argilla"] {
+        let run = Run::new();
+        // A new name, two of one name, three single texts, and one without an answer.
+        run.annotate(format, |row, name| match (row, name) {
+            (3, _) => None,
+            (4 | 12 | 20, _) => Some("luggage".to_owned()),
+            (_, "ticket") => Some("train ticket".to_owned()),
+            (_, "refund" | "transfer") => Some("refund".to_owned()),
+            (_, name) => Some(name.to_owned()),
+        });
+        let import = |more: &[&str]| {
+            let mut command = run.tool("import", format, more);
+            command.args(["--min-texts", "5", "list.json"]);
+            command
+        };
+        let names = run.names();
+        let text = success(&mut import(&["--dry-run"]));
+        for part in [
+            "60 records: 59 judged, 1 without an answer, 0 with different ones\n",
+            "41 agree with the categories: 69.5 %, kappa 0.65",
+            "would rename 3 `ticket` to `train ticket`\n",
+            "would merge 1 `refund`, 2 `transfer` into `refund`\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(run.names(), names);
+
+        let text = success(&mut import(&["--moved", "moved.jsonl"]));
+        assert!(
+            text.ends_with("merged 1, 2 into 8 `refund`\nrenamed 3 `ticket` to `train ticket`\n"),
+            "{text}"
+        );
+        let moved = json_lines(&fs::read_to_string(run.file("moved.jsonl")).unwrap());
+        assert_eq!(moved.len(), 18);
+        assert_eq!(
+            moved.iter().find(|line| line["row"] == 4).unwrap(),
+            &json!({"row": 4, "text": "the flight is late 4", "from": 4,
+                    "to": {"category": 5}})
+        );
+        let now = run.names();
+        assert!(now.contains(&(3, "train ticket".to_owned())), "{now:?}");
+        assert!(now.contains(&(8, "refund".to_owned())), "{now:?}");
+
+        // The same list again finds everything done.
+        let text = success(import(&[]).arg("--json"));
+        let again: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            (&again["judged"], &again["agreeing"], &again["planned"]),
+            (&json!(59), &json!(56), &json!([]))
+        );
+        assert_eq!(again["disagreements"].as_array().unwrap().len(), 1);
+        assert_eq!(again["disagreements"][0]["texts"], 3);
+        run.done("undo", &[]);
+        run.done("undo", &[]);
+        assert_eq!(run.names(), names);
+    }
+}
+
+#[test]
+fn annotated_lists_that_do_not_fit_are_refused() {
+    let run = Run::new();
+    let import = |content: &str, more: &[&str]| {
+        fs::write(run.file("list.json"), content).unwrap();
+        let log = fs::read(run.file("categories.log.jsonl")).unwrap();
+        let mut command = run.tool("import", "label-studio", more);
+        let error = failure(command.arg("list.json"), 2);
+        assert_eq!(fs::read(run.file("categories.log.jsonl")).unwrap(), log);
+        error.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (content, problem) in [
+        ("{}", "list.json: expected a JSON list of records"),
+        ("[5]", "list.json: records[0]: invalid type"),
+        (
+            "[{\"data\": {\"row\": 60, \"text\": \"a\"}}]",
+            "records[0]: row: expected one of the 60 of the run, found 60",
+        ),
+        (
+            "[{\"data\": {\"row\": 1, \"text\": \"a\"}}]",
+            "records[0]: text: expected that of row 1",
+        ),
+    ] {
+        let error = import(content, &[]);
+        assert!(error.contains(problem), "{error}");
+    }
+    for share in ["0.5", "1.1", "nan"] {
+        let error = import("[]", &["--min-share", share]);
+        assert!(error.contains("above 0.5"), "{error}");
+    }
+    let error = failure(&mut run.tool("import", "argilla", &["no-such.json"]), 2);
+    assert!(error.contains("cannot open no-such.json"), "{error}");
+}

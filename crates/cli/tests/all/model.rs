@@ -1,8 +1,9 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use datasets::hash::sha256_file;
-use serde_json::Value;
+use datasets::hash::{sha256_file, sha256_hex};
+use serde_json::{Value, json};
 
+use crate::simulate::fault_server::{FaultServer, Reply};
 use crate::support::{PROTOTYPES, TestModel, asterism, failure, success};
 
 fn info(dir: &Path) -> Value {
@@ -172,4 +173,155 @@ fn export_keeps_a_template() {
         )
     };
     assert_eq!(encode(&target, &[]), encode(model.path(), &template));
+}
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// Relative names of all files of a directory.
+fn names(dir: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(at) = open.pop() {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                names.push(path.strip_prefix(dir).unwrap().display().to_string());
+            }
+        }
+    }
+    names.sort();
+    names
+}
+
+/// A hub with the model of a directory, and a pickle file beside it.
+fn hub(dir: PathBuf) -> FaultServer {
+    let mut siblings = vec![json!({"rfilename": "pytorch_model.bin", "size": 9})];
+    for name in names(&dir) {
+        let (sha256, size) = sha256_file(&dir.join(&name)).unwrap();
+        siblings.push(match name.ends_with(".safetensors") {
+            true => {
+                json!({"rfilename": name, "size": size, "lfs": {"sha256": sha256, "size": size}})
+            }
+            false => json!({"rfilename": name, "size": size}),
+        });
+    }
+    let listing = json!({"sha": COMMIT, "siblings": siblings}).to_string();
+    FaultServer::start(move |seen| {
+        if seen.header("authorization") != Some("Bearer planted-token") {
+            return Reply::new(401, &[], "{\"error\": \"who are you?\"}");
+        }
+        let prefix = format!("/owner/tiny/resolve/{COMMIT}/");
+        match seen.path.strip_prefix(&prefix) {
+            Some(name) => match std::fs::read(dir.join(name)) {
+                Ok(body) => Reply::new(200, &[("X-Repo-Commit", COMMIT)], body),
+                Err(_) => Reply::new(404, &[], ""),
+            },
+            None if seen.path == "/api/models/owner/tiny/revision/main?blobs=true" => {
+                Reply::ok(&listing)
+            }
+            None => Reply::new(404, &[], ""),
+        }
+    })
+}
+
+#[test]
+fn a_model_is_fetched_from_a_hub_and_used() {
+    let model = TestModel::plain();
+    let server = hub(model.path().to_owned());
+    let place = tempfile::tempdir().unwrap();
+    let fetch = |more: &[&str]| {
+        let mut command = asterism();
+        command
+            .current_dir(place.path())
+            .env("TEST_HUB_TOKEN", "planted-token")
+            .args(["model", "fetch", "owner/tiny", "--hub", &server.url("")])
+            .args(more);
+        command
+    };
+    let with_token = |more: &[&str]| {
+        let mut command = fetch(&["--token-env", "TEST_HUB_TOKEN"]);
+        command.args(more);
+        command
+    };
+    let dir = place.path().join("models/tiny");
+
+    let error = failure(&mut fetch(&[]), 1);
+    assert!(error.contains("--token-env"), "{error}");
+    let error = failure(&mut fetch(&["--token-env", "TEST_NO_SUCH_TOKEN"]), 2);
+    assert!(error.contains("TEST_NO_SUCH_TOKEN"), "{error}");
+    let plan = success(&mut with_token(&["--dry-run"]));
+    assert!(plan.contains("model.safetensors"), "{plan}");
+    assert!(!plan.contains("pytorch_model.bin"), "{plan}");
+    assert!(!place.path().join("models").exists());
+
+    let sums = place.path().join("sums.txt");
+    let good = sha256_file(&model.path().join("model.safetensors"))
+        .unwrap()
+        .0;
+    std::fs::write(&sums, format!("{}  model.safetensors\n", sha256_hex(b"x"))).unwrap();
+    let error = failure(&mut with_token(&["--sha256", "sums.txt"]), 1);
+    assert!(error.contains("SHA-256"), "{error}");
+    std::fs::write(&sums, "x\n").unwrap();
+    let error = failure(&mut with_token(&["--sha256", "sums.txt"]), 2);
+    assert!(error.contains("sums.txt:1:"), "{error}");
+    std::fs::write(&sums, format!("{good}  model.safetensors\n")).unwrap();
+
+    let text = success(&mut with_token(&["--sha256", "sums.txt"]));
+    assert!(
+        text.lines().all(|line| line.ends_with("\tdownloaded")),
+        "{text}"
+    );
+    let mut expected = names(model.path());
+    expected.push("asterism-source.json".to_owned());
+    expected.sort();
+    assert_eq!(names(&dir), expected);
+    let found = info(&dir);
+    assert_eq!(found["files"]["model.safetensors"]["sha256"], good);
+    let vectors = |dir: &Path| {
+        let mut encode = asterism();
+        success(encode.args(["encode", "a text", "--model"]).arg(dir))
+    };
+    assert_eq!(vectors(&dir), vectors(model.path()));
+
+    // Pinned: nothing is asked, and what changes is an error.
+    let asked = server.hits();
+    let again: Value =
+        serde_json::from_str(&success(&mut fetch(&["--offline", "--json"]))).unwrap();
+    assert_eq!(
+        (&again["commit"], &again["files"][0]["status"]),
+        (&json!(COMMIT), &json!("already there"))
+    );
+    std::fs::write(dir.join("config.json"), "{}").unwrap();
+    let error = failure(&mut fetch(&[]), 1);
+    assert!(error.contains("config.json has changed"), "{error}");
+    assert_eq!(server.hits(), asked);
+    std::fs::remove_file(dir.join("config.json")).unwrap();
+    let error = failure(&mut fetch(&["--offline"]), 2);
+    assert!(error.contains("offline"), "{error}");
+    let text = success(&mut with_token(&[]));
+    assert_eq!(text.matches("\tdownloaded").count(), 1, "{text}");
+    info(&dir);
+
+    let error = failure(
+        &mut with_token(&["--revision", "v9", "--out", "elsewhere"]),
+        1,
+    );
+    assert!(
+        error.contains("404") && error.contains("--revision"),
+        "{error}"
+    );
+    assert!(!error.contains("planted-token"), "{error}");
+    for bad in [
+        &["--hub", "http://192.168.0.1"][..],
+        &["--revision", "../x"],
+        &["--offline", "--dry-run"],
+    ] {
+        let mut command = asterism();
+        command
+            .current_dir(place.path())
+            .args(["model", "fetch", "owner/other"]);
+        failure(command.args(bad), 2);
+    }
 }

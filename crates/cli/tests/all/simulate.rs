@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::support::{asterism, failure, success};
 
 #[path = "../../../datagen/tests/support/fault_server.rs"]
-mod fault_server;
+pub(crate) mod fault_server;
 use fault_server::{FaultServer, Reply, Seen, completion};
 
 const PLANTED: &str = "sk-planted-93ab6d0c5e";

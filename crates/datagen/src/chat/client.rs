@@ -320,10 +320,9 @@ impl ChatClient {
 
     /// Sends a body and reads what comes back.
     fn exchange(&self, request: &ChatRequest, body: &[u8]) -> Exchange {
-        let bearer = self.key.as_ref().map(ApiKey::bearer);
         let mut post = Request::post_json(&self.url, body);
-        if let Some(bearer) = &bearer {
-            post = post.authorization(bearer);
+        if let Some(key) = &self.key {
+            post = post.bearer(key);
         }
         // What an answer counts as that was given but did not arrive.
         let lost = Usage {

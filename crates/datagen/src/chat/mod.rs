@@ -7,15 +7,14 @@
 mod budget;
 mod client;
 mod error;
-mod key;
 pub mod structured;
 
 use serde::{Deserialize, Serialize};
 
 pub use budget::{Budget, BudgetLimits, Reservation, Spent, estimated_tokens, estimated_usage};
 pub use client::{ChatClient, ChatConfig};
-pub use error::{ChatError, KeyError};
-pub use key::ApiKey;
+pub use error::ChatError;
+pub use web::{ApiKey, KeyError};
 
 /// What is sent to a model: one system text, one user text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::KeyError;
+use crate::error::KeyError;
 
 /// Longest key accepted, in bytes.
 const MAX_KEY_BYTES: usize = 4096;
@@ -13,8 +13,9 @@ const MAX_KEY_BYTES: usize = 4096;
 /// What is shown instead of a key.
 const SHOWN: &str = "[key]";
 
-/// A key for a model server. It is sent to the server it is for and shown nowhere: [`fmt::Debug`]
-/// and [`fmt::Display`] write `[key]`, and there is no public way to read it back.
+/// A key for a server. It is sent to the server it is for ([`crate::Request::bearer`]) and shown
+/// nowhere: [`fmt::Debug`] and [`fmt::Display`] write `[key]`, and there is no public way to read it
+/// back.
 pub struct ApiKey(String);
 
 impl ApiKey {
@@ -90,13 +91,13 @@ impl ApiKey {
     }
 
     /// The value of the `Authorization` header.
-    pub(super) fn bearer(&self) -> String {
+    pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
     /// `text` with every occurrence of the key replaced, also in the form in which some JSON writers
     /// escape slashes.
-    pub(super) fn hidden_in(&self, text: &str) -> String {
+    pub fn hidden_in(&self, text: &str) -> String {
         let text = text.replace(&self.0, SHOWN);
         if self.0.contains('/') {
             text.replace(&self.0.replace('/', "\\/"), SHOWN)
@@ -243,6 +244,6 @@ mod tests {
     fn a_variable_of_the_environment_is_read() {
         // Set for every test run by cargo; its value has the form of a key.
         let key = ApiKey::from_env("CARGO_PKG_NAME").unwrap();
-        assert_eq!(key.bearer(), "Bearer datagen");
+        assert_eq!(key.bearer(), "Bearer web");
     }
 }
