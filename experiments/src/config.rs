@@ -164,6 +164,15 @@ fn all_keys(base: &Table, prefix: &str) -> Vec<String> {
 }
 
 fn unknown(key: &str, known: &[String], origin: &str) -> RunError {
+    // Known from elsewhere, and the nearest key would not be what is meant.
+    let cached = known.iter().any(|known| known == "micro_batch");
+    if ["accumulate", "devices"].contains(&key) && cached {
+        return RunError::Config(format!(
+            "{origin}: there is no `{key}` here: the objective compares the rows of a batch with each \
+             other, so smaller batches would be another objective; `micro_batch` gives the gradient of \
+             the whole batch in their memory"
+        ));
+    }
     let nearest = known
         .iter()
         .max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));

@@ -77,6 +77,11 @@ impl Statistics {
         }
     }
 
+    /// Whether anything is asked.
+    pub(crate) fn wanted(self) -> bool {
+        self.wanted
+    }
+
     /// Logs `vector_mean`, `vector_std` and `vector_max` of sentence vectors `[rows, dim]`.
     pub(crate) fn vectors(self, vectors: &Tensor<2>, values: &mut BTreeMap<String, f64>) {
         if self.wanted

@@ -1,5 +1,6 @@
 """Ray Data: batches go through actors, each of which holds a process of asterism."""
 
+import contextlib
 import os
 
 import pyarrow as pa
@@ -25,7 +26,10 @@ class Answers:
 
     def __del__(self):
         if self.worker is not None:
-            self.worker.close()
+            # Ray may have killed the process of an actor it has no more work for; every batch it was
+            # given is answered by then.
+            with contextlib.suppress(RuntimeError):
+                self.worker.close()
 
 
 def answers(data, command, workers, batch_size):
@@ -43,7 +47,8 @@ def main():
     options = worker.arguments(__doc__)
     folder = os.path.dirname(os.path.abspath(__file__))
     ray.init(
-        num_cpus=options.workers,
+        # An actor keeps one as long as it lives; reading and writing need another.
+        num_cpus=options.workers + 1,
         include_dashboard=False,
         # The actors import `worker`.
         runtime_env={"env_vars": {"PYTHONPATH": folder}},

@@ -1,6 +1,7 @@
 """Spark: each partition goes through a process of asterism, by DataFrame.mapInArrow."""
 
 import os
+import sys
 
 import worker
 from pyspark.sql import SparkSession
@@ -9,6 +10,9 @@ from pyspark.sql import SparkSession
 def session(workers):
     """A cluster on this machine; in a real one the session is already there."""
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if "SPARK_MASTER" not in os.environ:
+        # Spark's own default is the `python3` of the path, which need not have pyarrow.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     master = os.environ.get("SPARK_MASTER", f"local[{workers}]")
     spark = (
         SparkSession.builder.master(master)

@@ -58,6 +58,7 @@ class Connection(asyncio.Protocol):
         self.buffer.clear()
         if b"connection: close" in head.lower():
             self.closed = True
+            self.transport.close()
         if self.reply and not self.reply.done():
             self.reply.set_result(head)
 
@@ -126,6 +127,7 @@ class Load:
         self.pid = args.pid
         self.idle = []
         self.open = 0
+        self.opened = 0
         texts = []
         for line in pathlib.Path(args.file).read_text().splitlines():
             texts.append(line.split("\t")[-1] if args.last_column else line.split("\t")[0])
@@ -154,6 +156,7 @@ class Load:
                 return connection
             self.open -= 1
         self.open += 1
+        self.opened += 1
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(Connection, self.host, self.port)
         return connection
@@ -251,7 +254,8 @@ async def main(args):
     report["phases"] = []
 
     def note(phase):
-        summary = phase.summary() | {"rss_mib": load.memory()}
+        summary = phase.summary() | {"rss_mib": load.memory(), "connections_opened": load.opened}
+        load.opened = 0
         report["phases"].append(summary)
         print(json.dumps(summary), flush=True)
         return summary

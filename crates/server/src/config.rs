@@ -81,7 +81,7 @@ impl Default for Config {
             allowed_hosts: Vec::new(),
             max_batch_tokens: 4096,
             queue: 512,
-            max_wait: Duration::from_millis(50),
+            max_wait: Duration::from_millis(25),
             limits: Limits::default(),
             drain_notice: Duration::from_secs(1),
             drain_deadline: Duration::from_secs(30),

@@ -21,6 +21,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::HttpBody as _;
 use axum::extract::Request;
+use axum::http::header::{CONNECTION, HeaderValue};
 use axum::response::Response;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -39,6 +40,11 @@ const LINGER_BYTES: usize = 32 * 1024 * 1024;
 
 /// Pause after a failed accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// While fewer than one in this many places for connections are free, connections are closed after
+/// their response: otherwise clients that keep theirs idle would hold off new ones until the idle
+/// timeout.
+const CROWDED: usize = 8;
 
 /// In the figures, the route of requests whose head was refused.
 const UNPARSED: &str = "unparsed";
@@ -143,6 +149,7 @@ pub(crate) struct Guarded {
     /// When a client that does not read is given up.
     write_deadline: Option<Pin<Box<Sleep>>>,
     permit: Option<OwnedSemaphorePermit>,
+    open: Arc<Semaphore>,
 }
 
 impl Guarded {
@@ -158,6 +165,7 @@ impl Guarded {
             head_deadline: Box::pin(sleep_until(first)),
             write_deadline: None,
             permit: Some(permit),
+            open: Arc::clone(&listener.open),
         }
     }
 
@@ -389,9 +397,12 @@ impl Service<IncomingStream<'_, GuardedListener>> for MakeConnection {
     }
 
     fn call(&mut self, stream: IncomingStream<'_, GuardedListener>) -> Self::Future {
+        let io = stream.io();
         std::future::ready(Ok(Connection {
             router: self.0.clone(),
-            watch: Arc::clone(&stream.io().watch),
+            watch: Arc::clone(&io.watch),
+            open: Arc::clone(&io.open),
+            crowded: io.limits.connections / CROWDED,
         }))
     }
 }
@@ -401,6 +412,9 @@ impl Service<IncomingStream<'_, GuardedListener>> for MakeConnection {
 pub(crate) struct Connection {
     router: Router,
     watch: Arc<Watch>,
+    /// Free places for connections, and when they are few.
+    open: Arc<Semaphore>,
+    crowded: usize,
 }
 
 impl Service<Request> for Connection {
@@ -416,13 +430,19 @@ impl Service<Request> for Connection {
         // Here and not in the future: the parser reads on before it polls that.
         self.watch.phase.store(REQUEST, Ordering::Release);
         let watch = Arc::clone(&self.watch);
+        let open = Arc::clone(&self.open);
+        let crowded = self.crowded;
         let with_body = !request.body().is_end_stream();
         let response = self.router.call(request);
         Box::pin(async move {
-            let response = response.await;
-            if let Ok(response) = &response {
+            let mut response = response.await;
+            if let Ok(response) = &mut response {
                 let refused = !response.status().is_success();
                 watch.unread.store(refused && with_body, Ordering::Release);
+                if open.available_permits() < crowded {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
             }
             watch.phase.store(NEXT, Ordering::Release);
             response

@@ -9,6 +9,7 @@
 //! | AdamW with parameter groups | [`AdamW`] |
 //! | clipping by the global norm | [`global_norm`], [`clip()`] |
 //! | a large in-batch objective in the memory of a small one | [`cached_backward`] |
+//! | gradient accumulation, replicas on several devices | [`accumulated_backward`] |
 //! | learning rate per step | [`Schedule`] |
 //! | patience | [`EarlyStopping`] |
 //! | numbers that are not finite | [`examine`], [`Fault`], [`Skips`] |
@@ -38,6 +39,7 @@ mod error;
 mod faults;
 mod file_layer;
 mod grad_cache;
+mod gradient_accumulation;
 mod guard;
 mod metrics_log;
 mod module_state;
@@ -59,6 +61,7 @@ pub use early_stopping::{EarlyStopping, EarlyStoppingConfig, Goal, Verdict};
 pub use error::{BoxError, CheckpointDefect, Error, FileOperation, Mismatch, Result};
 pub use file_layer::{AppendFile, DiskLayer, FileLayer, write_atomically};
 pub use grad_cache::{CachedBackward, add_gradients, cached_backward};
+pub use gradient_accumulation::{AccumulatedBackward, accumulated_backward, row_parts};
 pub use guard::{Activations, Examined, Fault, Quantity, Skips, examine};
 pub use kernels::DecayOrder;
 pub use metrics_log::MetricsLog;

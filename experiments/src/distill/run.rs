@@ -18,8 +18,8 @@ use super::projection::Projection;
 use super::student;
 use super::teacher::{Origin, teacher_vectors};
 use crate::embedding::{
-    BatchOrder, BatchRules, Column, Encoding, Evaluation, Outcome, SentenceModel, Start,
-    StartOptions, TextTable, Trainer, finish,
+    Accumulation, BatchOrder, BatchRules, Column, Encoding, Evaluation, Outcome, SentenceModel,
+    Start, StartOptions, TextTable, Trainer, finish,
 };
 use crate::error::RunError;
 use crate::result::ResultFile;
@@ -289,6 +289,7 @@ impl DistillRun {
             frozen: None,
             schedule: config.optimizer.linear(config.lr, span.steps),
             micro_batch: 0,
+            accumulation: Accumulation::default(),
             gradient_scale: 1.0,
             select_every: config.selection.every,
             eval_batch: config.selection.batch_size,

@@ -2,8 +2,8 @@
 //! checkpoint on a development set.
 //!
 //! A method (`Method`) says which texts make up a batch and what its loss is; `Trainer` embeds
-//! them (in one pass, or part by part with gradient caching), updates the weights and keeps the
-//! encoder with the best development score.
+//! them (in one pass, part by part with gradient caching, or by gradient accumulation on one or
+//! several devices), updates the weights and keeps the encoder with the best development score.
 
 mod base;
 mod batch_order;
@@ -20,4 +20,6 @@ pub(crate) use batch_order::{BatchOrder, BatchRules};
 pub(crate) use sentence_file::{SentenceFile, dropped_note};
 pub use settings::{OptimizerConfig, SelectionConfig};
 pub(crate) use text_table::{Column, TextTable};
-pub(crate) use trainer::{Encoding, Method, SentenceModel, Trainer, encode_table};
+pub(crate) use trainer::{
+    Accumulation, Encoding, Method, Part, SentenceModel, Trainer, encode_table,
+};

@@ -10,8 +10,8 @@ use encoder::{BertModel, Embeddings, Pooling, SentenceEncoder, TokenBatch, encod
 use serde::{Deserialize, Serialize};
 use training::{
     AdamW, AdamWConfig, CheckpointFiles, Examined, LinearSchedule, NonFinite, PathPredicate,
-    Streams, cached_backward, examine, from_safetensors, load_module, save_module, stream,
-    to_safetensors,
+    Streams, accumulated_backward, cached_backward, examine, from_safetensors, load_module,
+    save_module, stream, to_safetensors,
 };
 
 use super::dev_set::{DevScore, DevSet};
@@ -27,6 +27,9 @@ pub(crate) struct SentenceModel<H: Module + ModuleDisplay> {
     pub(crate) backbone: BertModel,
     pub(crate) head: H,
 }
+
+/// Number of rows of a part of a batch, its texts and what belongs to them.
+pub(crate) type Part<B> = (usize, (Vec<usize>, B));
 
 /// What makes up a batch and what its loss is.
 pub(crate) trait Method {
@@ -54,6 +57,17 @@ pub(crate) trait Method {
         batch: &Self::Batch,
     ) -> Result<Tensor<1>, RunError>;
 
+    /// A batch in at most `parts` parts, each with the number of its rows, where the loss is a mean over
+    /// rows that do not know of each other and there is no auxiliary term; none where rows are compared.
+    fn split(
+        &self,
+        _texts: &[usize],
+        _batch: &Self::Batch,
+        _parts: usize,
+    ) -> Option<Vec<Part<Self::Batch>>> {
+        None
+    }
+
     /// A further term of the loss over the token ids of a part of the batch, by name. Terms of several
     /// parts are averaged with the numbers of their texts as weights.
     fn auxiliary(
@@ -73,6 +87,22 @@ pub(crate) trait Method {
         _done: u64,
     ) -> Result<BTreeMap<String, f64>, RunError> {
         Ok(BTreeMap::new())
+    }
+}
+
+/// Parts of a batch whose gradients are added up, for means over rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accumulation {
+    /// Parts that each device computes one after the other; 0 and 1: one.
+    pub(crate) steps: usize,
+    /// Devices with a replica of the model, beside the main one.
+    pub(crate) replicas: Vec<Device>,
+}
+
+impl Accumulation {
+    /// Parts of a batch.
+    fn parts(&self) -> usize {
+        self.steps.max(1).saturating_mul(1 + self.replicas.len())
     }
 }
 
@@ -106,6 +136,8 @@ pub(crate) struct Trainer<'a, M: Method> {
     pub(crate) schedule: LinearSchedule,
     /// Texts embedded at a time; 0: all of a batch.
     pub(crate) micro_batch: usize,
+    /// Parts of a batch whose gradients are added up.
+    pub(crate) accumulation: Accumulation,
     /// Factor of the gradient before clipping.
     pub(crate) gradient_scale: f64,
     /// Steps between two looks at the development set; 0: never. A shorter stage looks at its end.
@@ -249,24 +281,96 @@ impl<M: Method> Trainer<'_, M> {
     fn embed(
         &self,
         backbone: &BertModel,
+        device: &Device,
         ids: &[&[u32]],
         step: u64,
         part: u64,
     ) -> Result<Tensor<2>, RunError> {
-        let device = self.device.clone().autodiff();
+        let device = device.clone().autodiff();
         device.seed(self.streams.seed(stream::DROPOUT, &[self.key, step, part]));
         let tokens = TokenBatch::new(ids, &device)?;
         Ok(SentenceEncoder::pool(backbone, self.pooling, &tokens)?)
     }
 
     /// Rows of the vectors made once.
-    fn cached_rows(&self, vectors: &Embeddings, indices: &[usize]) -> Tensor<2> {
+    fn cached_rows(vectors: &Embeddings, indices: &[usize], device: &Device) -> Tensor<2> {
         let values: Vec<f32> = indices
             .iter()
             .flat_map(|at| vectors.row(*at).to_vec())
             .collect();
         let data = TensorData::new(values, [indices.len(), vectors.dim]);
-        Tensor::from_data(data, &self.device).autodiff()
+        Tensor::from_data(data, device).autodiff()
+    }
+
+    /// Pooled vectors of texts on a device, as the encoding says.
+    fn vectors(
+        &self,
+        backbone: &BertModel,
+        device: &Device,
+        indices: &[usize],
+        step: u64,
+        part: u64,
+    ) -> Result<Tensor<2>, RunError> {
+        let embed = || self.embed(backbone, device, &self.texts.rows(indices), step, part);
+        Ok(match &self.encoding {
+            Encoding::Cached(vectors) => Self::cached_rows(vectors, indices, device),
+            Encoding::Frozen => embed()?.without_autodiff().autodiff(),
+            Encoding::Train => embed()?,
+        })
+    }
+
+    /// [`backward`](Self::backward) part by part, for means over rows.
+    fn accumulate(
+        &self,
+        model: &SentenceModel<M::Head>,
+        indices: &[usize],
+        batch: &M::Batch,
+        step: u64,
+        statistics: Statistics,
+    ) -> Result<(BTreeMap<String, f64>, burn::tensor::Gradients), RunError> {
+        let parts = self
+            .method
+            .split(indices, batch, self.accumulation.parts())
+            .ok_or_else(|| {
+                RunError::Config(
+                    "accumulate, devices: expected 1 and one, as the objective compares the rows of a \
+                     batch"
+                        .to_owned(),
+                )
+            })?;
+        let mut seen = Vec::new();
+        let done = accumulated_backward(
+            model,
+            &self.device,
+            &self.accumulation.replicas,
+            &parts,
+            |model, device, at, (indices, batch)| {
+                let vectors = self.vectors(&model.backbone, device, indices, step, at as u64)?;
+                if statistics.wanted() {
+                    seen.push(vectors.clone().without_autodiff());
+                }
+                let loss = self.method.loss(&model.head, vectors, batch)?;
+                Ok::<_, RunError>(self.scaled(loss))
+            },
+        )?
+        .ok_or_else(|| RunError::Data(format!("step {step}: a batch without rows")))?;
+        let mut values = BTreeMap::new();
+        if !seen.is_empty() {
+            let here = |vectors: Tensor<2>| vectors.to_device(&self.device);
+            let all = Tensor::cat(seen.into_iter().map(here).collect(), 0);
+            statistics.vectors(&all, &mut values);
+        }
+        let loss = f64::from(done.loss.into_scalar::<f32>()) / self.gradient_scale;
+        values.insert("loss".to_owned(), loss);
+        Ok((values, done.gradients))
+    }
+
+    /// A loss whose gradient is to be taken.
+    fn scaled(&self, loss: Tensor<1>) -> Tensor<1> {
+        match self.gradient_scale {
+            1.0 => loss,
+            scale => loss.mul_scalar(scale),
+        }
     }
 
     /// Loss terms by name and the gradient of their sum.
@@ -278,10 +382,9 @@ impl<M: Method> Trainer<'_, M> {
         step: u64,
         statistics: Statistics,
     ) -> Result<(BTreeMap<String, f64>, burn::tensor::Gradients), RunError> {
-        let scaled = |loss: Tensor<1>| match self.gradient_scale {
-            1.0 => loss,
-            scale => loss.mul_scalar(scale),
-        };
+        if self.accumulation.parts() > 1 {
+            return self.accumulate(model, indices, batch, step, statistics);
+        }
         let value = |loss: &Tensor<1>| f64::from(loss.clone().into_scalar::<f32>());
         let activations = RefCell::new(BTreeMap::new());
         let mut values = BTreeMap::new();
@@ -296,27 +399,22 @@ impl<M: Method> Trainer<'_, M> {
             self.method.loss(&model.head, vectors, batch)
         };
         let (loss, mut gradients) = match &self.encoding {
-            Encoding::Cached(vectors) => {
-                let loss = head_only(self.cached_rows(vectors, indices))?;
-                (value(&loss), scaled(loss).backward())
-            }
-            Encoding::Frozen => {
-                let vectors = self.embed(&model.backbone, &ids, step, 0)?;
-                let loss = head_only(vectors.without_autodiff().autodiff())?;
-                (value(&loss), scaled(loss).backward())
-            }
-            Encoding::Train if parts.len() == 1 => {
-                let loss = head_only(self.embed(&model.backbone, &ids, step, 0)?)?;
-                (value(&loss), scaled(loss).backward())
-            }
-            Encoding::Train => {
+            Encoding::Train if parts.len() > 1 => {
                 let cached = cached_backward(
                     model,
                     &parts,
-                    |model, part, ids| self.embed(&model.backbone, ids, step, part as u64),
-                    |vectors| Ok::<_, RunError>(scaled(head_only(vectors)?)),
+                    |model, part, ids| {
+                        self.embed(&model.backbone, &self.device, ids, step, part as u64)
+                    },
+                    |vectors| Ok::<_, RunError>(self.scaled(head_only(vectors)?)),
                 )?;
                 (value(&cached.loss) / self.gradient_scale, cached.gradients)
+            }
+            _ => {
+                let backbone = &model.backbone;
+                let vectors = self.vectors(backbone, &self.device, indices, step, 0)?;
+                let loss = head_only(vectors)?;
+                (value(&loss), self.scaled(loss).backward())
             }
         };
         let mut sum = loss;
@@ -328,7 +426,7 @@ impl<M: Method> Trainer<'_, M> {
             let worth = value(&term);
             *values.entry(name.to_owned()).or_default() += worth;
             sum += worth;
-            training::add_gradients(model, &mut gradients, scaled(term).backward());
+            training::add_gradients(model, &mut gradients, self.scaled(term).backward());
         }
         if !values.is_empty() {
             values.insert("loss_main".to_owned(), loss);
@@ -492,10 +590,12 @@ pub(crate) fn encode_table(
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::Gradients;
     use datasets::ScoredPair;
     use encoder::bert::Linear;
     use encoder::{BertConfig, TextTokenizer};
-    use training::named_tensors;
+    use training::{named_tensors, row_parts};
 
     use super::super::freeze::below_top;
     use super::super::text_table::Column;
@@ -532,6 +632,15 @@ mod tests {
 
         fn loss(&self, _: &NoHead, vectors: Tensor<2>, (): &()) -> Result<Tensor<1>, RunError> {
             Ok(vectors.square().mean())
+        }
+
+        fn split(&self, texts: &[usize], (): &(), parts: usize) -> Option<Vec<Part<()>>> {
+            let parts = row_parts(texts.len(), parts).into_iter();
+            Some(
+                parts
+                    .map(|rows| (rows.len(), (texts[rows].to_vec(), ())))
+                    .collect(),
+            )
         }
     }
 
@@ -583,6 +692,7 @@ mod tests {
                 total_steps: 6,
             },
             micro_batch: 0,
+            accumulation: Accumulation::default(),
             gradient_scale: 1.0,
             select_every: 2,
             eval_batch: 2,
@@ -722,6 +832,86 @@ mod tests {
             let of_frozen = norm(Some(others));
             assert!(of_frozen > 0.0);
             assert!((found[0].hypot(of_frozen) / all - 1.0).abs() < 1e-4);
+        }
+    }
+
+    /// Gradients of all parameters, in order.
+    struct Read<'g>(&'g Gradients, Vec<Vec<f32>>);
+
+    impl ModuleVisitor for Read<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(gradient) = param.val().grad(self.0) {
+                self.1.push(gradient.into_data().iter::<f32>().collect());
+            }
+        }
+    }
+
+    fn largest(values: &[f32]) -> f32 {
+        values.iter().fold(0.0, |most, value| most.max(value.abs()))
+    }
+
+    fn distance(a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        let differences: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+        largest(&differences)
+    }
+
+    #[test]
+    fn parts_and_replicas_take_the_step_of_the_whole_batch() {
+        let encoder = encoder();
+        let (texts, dev) = (texts(&encoder), dev(&encoder));
+        let mut trainer = trainer(&texts, &dev, 1e-2);
+        // The gradient of a key's bias is 0 but for rounding, which AdamW would make a step of.
+        trainer.adamw.eps = 1e-4;
+        let every_step = GuardConfig {
+            statistics_every: 1,
+            ..GuardConfig::default()
+        };
+        let statistics = Statistics::of_step(&every_step, 0);
+        let texts_of_batch = [0, 1, 2, 0, 1];
+        let mut stepped = |steps, replicas| {
+            trainer.accumulation = Accumulation {
+                steps,
+                replicas: vec![Device::flex(); replicas],
+            };
+            let model = model(&encoder);
+            let (_, gradients) = trainer
+                .backward(&model, &texts_of_batch, &(), 0, statistics)
+                .unwrap();
+            let mut read = Read(&gradients, Vec::new());
+            model.visit(&mut read);
+            let state = trainer.start(model).unwrap();
+            let batch = (texts_of_batch.to_vec(), ());
+            let done = trainer.step(state, batch, 0, statistics).unwrap();
+            assert!(done.values.contains_key("vector_std"));
+            let after: Vec<Vec<f32>> = named_tensors(&done.state.model)
+                .unwrap()
+                .values()
+                .map(|tensor| tensor.iter::<f32>().collect())
+                .collect();
+            (done.values, read.1, after)
+        };
+        let whole = stepped(1, 0);
+        let of_all = whole.1.iter().map(|one| largest(one)).fold(0.0, f32::max);
+        for (steps, replicas) in [(2, 0), (3, 0), (9, 0), (1, 1), (2, 1), (1, 2)] {
+            let found = stepped(steps, replicas);
+            let name = format!("{steps} parts on each of 1 + {replicas}");
+            assert!(found.0.keys().eq(whole.0.keys()), "{name}");
+            for (key, value) in &whole.0 {
+                let close = (found.0[key] - value).abs() <= 1e-5 * value.abs().max(1e-2);
+                assert!(close, "{name}: {key} {} {value}", found.0[key]);
+            }
+            assert_eq!(found.1.len(), whole.1.len());
+            for (found, expected) in found.1.iter().zip(&whole.1) {
+                let tolerance = 1e-5 * largest(expected).max(1e-3 * of_all);
+                assert!(distance(found, expected) <= tolerance, "{name}");
+            }
+            for (found, expected) in found.2.iter().zip(&whole.2) {
+                let tolerance = 1e-5 * largest(expected).max(1e-2);
+                assert!(distance(found, expected) <= tolerance, "{name}");
+            }
+            // Which device computes a part changes nothing.
+            assert_eq!(stepped(steps * (1 + replicas), 0), found, "{name}");
         }
     }
 

@@ -19,7 +19,7 @@ use super::probe::{ProbeSet, Recorder};
 use super::setting::Setting;
 use super::trace::{Look, Probed, TRACES_FILE, Trace, put_trace, read_traces};
 use crate::embedding::{
-    Encoding, Evaluation, Form, SentenceModel, Start, StartOptions, Trainer, freeze,
+    Accumulation, Encoding, Evaluation, Form, SentenceModel, Start, StartOptions, Trainer, freeze,
 };
 use crate::error::RunError;
 use crate::report::RfdReport;
@@ -274,6 +274,7 @@ impl NgcseRun {
                 .then(|| freeze::below_top(layers, top)),
             schedule: config.optimizer.linear(config.lr, span.steps),
             micro_batch: config.micro_batch,
+            accumulation: Accumulation::default(),
             gradient_scale: 1.0,
             select_every: config.selection.every,
             eval_batch: config.selection.batch_size,

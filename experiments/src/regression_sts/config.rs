@@ -3,6 +3,7 @@
 
 use std::str::FromStr;
 
+use kernels::DeviceSpec;
 use losses::LeftClamp;
 use serde::{Deserialize, Serialize};
 use training::{LinearSchedule, Plan};
@@ -27,6 +28,9 @@ pub struct RegressionStsConfig {
     pub model: String,
     /// `flex`, `ndarray`, `wgpu[:i]`, `cuda[:i]` or `auto`.
     pub device: String,
+    /// Devices that share every batch, each with a replica of the model; the first one has the optimiser
+    /// and evaluates, and `device` is the same or `auto`. Empty: `device` alone.
+    pub devices: Vec<String>,
     /// One complete run each.
     pub seeds: Vec<u64>,
     /// `start` (the encoder as it comes), `nli` (stage 1), `sts` (stage 2).
@@ -70,6 +74,8 @@ pub struct RegressionStsConfig {
     pub allow_non_finite: bool,
     /// Texts embedded at a time; 0: the whole batch.
     pub micro_batch: usize,
+    /// Gradient accumulation: parts of a batch that each device computes one after the other.
+    pub accumulate: usize,
     /// Stage 1.
     pub nli: StageConfig,
     /// Stage 2.
@@ -165,6 +171,7 @@ impl Default for RegressionStsConfig {
             sts: String::new(),
             model: "pocket".into(),
             device: "auto".into(),
+            devices: Vec::new(),
             seeds: vec![777],
             stages: vec!["start".into(), "nli".into(), "sts".into()],
             max_len: 256,
@@ -184,6 +191,7 @@ impl Default for RegressionStsConfig {
             gradient_checkpointing: false,
             allow_non_finite: false,
             micro_batch: 0,
+            accumulate: 1,
             nli: stage.clone(),
             stage2: StageConfig {
                 k: 3.5,
@@ -222,6 +230,22 @@ impl RegressionStsConfig {
         config.stage2.lr = 2e-4;
         config.selection.every = 10;
         config
+    }
+
+    /// The main device and those of the other replicas.
+    pub(crate) fn placed(&self) -> Result<(DeviceSpec, Vec<DeviceSpec>), RunError> {
+        let device: DeviceSpec = self.device.parse()?;
+        let specs = self.devices.iter().map(|name| name.parse());
+        let mut specs: Vec<DeviceSpec> = specs.collect::<Result<_, _>>()?;
+        if specs.is_empty() {
+            return Ok((device, specs));
+        }
+        let main = specs.remove(0);
+        if ![DeviceSpec::Auto, main].contains(&device) {
+            let expected = format!("auto, or {main} as the first of devices");
+            return Err(bad("device", &expected, device));
+        }
+        Ok((main, specs))
     }
 
     /// What the settings say about vectors.
@@ -319,6 +343,15 @@ impl RegressionStsConfig {
         above_zero("layer_decay", self.layer_decay)?;
         positive("loader_devices", self.loader_devices as u64)?;
         positive("checkpoints_kept", self.checkpoints_kept as u64)?;
+        positive("accumulate", self.accumulate as u64)?;
+        let (_, replicas) = self.placed()?;
+        if self.micro_batch > 0 && (self.accumulate > 1 || !replicas.is_empty()) {
+            return Err(bad(
+                "micro_batch",
+                "0 with accumulate or devices, which divide the batch themselves",
+                self.micro_batch,
+            ));
+        }
         for (name, stage) in [("nli", &self.nli), ("stage2", &self.stage2)] {
             stage.loss.parse::<Objective>()?;
             positive(&format!("{name}.batch_size"), stage.batch_size as u64)?;
@@ -364,6 +397,45 @@ mod tests {
         let schedule = config.schedule(&config.nli, 6_400, 100).unwrap();
         assert_eq!(schedule.warmup_steps, 20);
         assert_eq!(schedule.lr(100), 0.0);
+    }
+
+    #[test]
+    fn the_first_of_several_devices_is_the_main_one() {
+        let config = |device: &str, devices: &[&str]| RegressionStsConfig {
+            device: device.into(),
+            devices: devices.iter().map(|name| (*name).to_owned()).collect(),
+            ..RegressionStsConfig::default()
+        };
+        let (flex, cuda) = (DeviceSpec::Flex, DeviceSpec::Cuda);
+        for (device, devices, expected) in [
+            ("flex", &[][..], (flex, vec![])),
+            ("auto", &["cuda:1"], (cuda(1), vec![])),
+            ("auto", &["cuda:0", "cuda:1"], (cuda(0), vec![cuda(1)])),
+            ("cuda", &["cuda:0", "cuda:0"], (cuda(0), vec![cuda(0)])),
+        ] {
+            let config = config(device, devices);
+            config.check().unwrap();
+            assert_eq!(config.placed().unwrap(), expected);
+        }
+        let refused = |config: RegressionStsConfig, key: &str| {
+            let error = config.check().unwrap_err();
+            assert!(error.to_string().contains(key), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        };
+        refused(config("cuda:1", &["cuda:0", "cuda:1"]), "device: expected");
+        refused(config("auto", &["cuda:0", "gpu"]), "`gpu`");
+        for (accumulate, micro_batch, devices, key) in [
+            (0, 0, &[][..], "accumulate"),
+            (2, 8, &[], "micro_batch"),
+            (1, 8, &["flex", "flex"], "micro_batch"),
+        ] {
+            let config = RegressionStsConfig {
+                accumulate,
+                micro_batch,
+                ..config("auto", devices)
+            };
+            refused(config, key);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Batches of labelled pairs and the regression loss over them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -8,9 +9,10 @@ use losses::{
     CoarseCrossEntropy, L1, L1Config, LeftClamp, Mse, MseConfig, SiameseHead, SmoothK2,
     SmoothK2Config, TranslatedRelu, TranslatedReluConfig,
 };
+use training::row_parts;
 
 use super::config::{Objective, StageConfig};
-use crate::embedding::{BatchOrder, Method};
+use crate::embedding::{BatchOrder, Method, Part};
 use crate::error::RunError;
 
 /// The objective of a stage, built.
@@ -90,6 +92,23 @@ impl Method for Regression {
     fn rows(&self, step: u64) -> Result<BTreeMap<String, Vec<usize>>, RunError> {
         let rows = self.batches.rows(step)?.to_vec();
         Ok(BTreeMap::from([("rows".to_owned(), rows)]))
+    }
+
+    fn split(
+        &self,
+        texts: &[usize],
+        labels: &Vec<f32>,
+        parts: usize,
+    ) -> Option<Vec<Part<Vec<f32>>>> {
+        let (first, second) = texts.split_at_checked(labels.len())?;
+        let part = |rows: Range<usize>| {
+            let texts = [first.get(rows.clone())?, second.get(rows.clone())?].concat();
+            Some((rows.len(), (texts, labels.get(rows)?.to_vec())))
+        };
+        row_parts(labels.len(), parts)
+            .into_iter()
+            .map(part)
+            .collect()
     }
 
     fn loss(

@@ -22,8 +22,9 @@ use training::{
 use super::config::{Objective, RegressionStsConfig, StageConfig};
 use super::method::{Loss, Regression, RegressionHead};
 use crate::embedding::{
-    BatchOrder, BatchRules, Column, Encoding, Evaluation, Form, Outcome, SentenceModel, Start,
-    StartOptions, TextTable, Trainer, bundled, encode_table, file_name, finish,
+    Accumulation, BatchOrder, BatchRules, Column, Encoding, Evaluation, Form, Outcome,
+    SentenceModel, Start, StartOptions, TextTable, Trainer, bundled, encode_table, file_name,
+    finish,
 };
 use crate::error::RunError;
 use crate::result::ResultFile;
@@ -44,9 +45,11 @@ pub fn run(request: Request<'_, RegressionStsConfig>) -> Result<ResultFile, RunE
     let began = Instant::now();
     let config = request.config.clone();
     config.check()?;
-    let spec: DeviceSpec = config.device.parse()?;
+    let (spec, replicas) = config.placed()?;
     let device = spec.open()?;
-    let prepared = Prepared::new(&config, &device)?;
+    let replicas = replicas.into_iter().map(DeviceSpec::open);
+    let replicas = replicas.collect::<Result<_, _>>()?;
+    let prepared = Prepared::new(&config, &device, replicas)?;
     let mut program = RegressionRun { config, prepared };
     program.check()?;
     let (config, prepared) = (&program.config, &program.prepared);
@@ -91,6 +94,8 @@ struct Prepared {
     /// How texts become vectors in training.
     form: Form,
     device: Device,
+    /// Devices beside it that share every batch.
+    replicas: Vec<Device>,
     nli: Option<Rows>,
     scored: Option<Rows>,
     evaluation: Evaluation,
@@ -109,7 +114,11 @@ fn paths(list: &str) -> Vec<PathBuf> {
 }
 
 impl Prepared {
-    fn new(config: &RegressionStsConfig, device: &Device) -> Result<Self, RunError> {
+    fn new(
+        config: &RegressionStsConfig,
+        device: &Device,
+        replicas: Vec<Device>,
+    ) -> Result<Self, RunError> {
         let start = Start::load(
             &StartOptions {
                 model: &config.model,
@@ -133,6 +142,7 @@ impl Prepared {
             start,
             form,
             device: device.clone(),
+            replicas,
             nli: None,
             scored: None,
             evaluation,
@@ -525,6 +535,10 @@ impl RegressionRun {
             max_norm: self.config.optimizer.max_norm(),
             schedule,
             micro_batch: self.config.micro_batch,
+            accumulation: Accumulation {
+                steps: self.config.accumulate,
+                replicas: self.prepared.replicas.clone(),
+            },
             gradient_scale: 1.0,
             select_every,
             eval_batch: batch_size,

@@ -16,8 +16,8 @@ use training::{Streams, stream};
 use super::config::SimcseConfig;
 use super::method::{Masking, Simcse, SimcseHead};
 use crate::embedding::{
-    BatchOrder, BatchRules, Column, Encoding, Evaluation, Form, Outcome, SentenceFile,
-    SentenceModel, Start, StartOptions, TextTable, Trainer, bundled, finish,
+    Accumulation, BatchOrder, BatchRules, Column, Encoding, Evaluation, Form, Outcome,
+    SentenceFile, SentenceModel, Start, StartOptions, TextTable, Trainer, bundled, finish,
 };
 use crate::error::RunError;
 use crate::result::ResultFile;
@@ -295,6 +295,7 @@ impl SimcseRun {
             frozen: None,
             schedule: self.config.optimizer.linear(self.config.lr, span.steps),
             micro_batch: self.config.micro_batch,
+            accumulation: Accumulation::default(),
             gradient_scale: self.config.ddp_grad_scale,
             select_every: self.config.selection.every,
             eval_batch: self.config.selection.batch_size,

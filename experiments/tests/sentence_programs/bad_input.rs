@@ -87,6 +87,32 @@ fn values_out_of_range() {
 }
 
 #[test]
+fn what_cannot_be_accumulated() {
+    refuses(
+        Simcse,
+        &[
+            ("accumulate=2", &["no `accumulate` here", "micro_batch"]),
+            ("devices=[\"flex\"]", &["no `devices` here", "micro_batch"]),
+        ],
+    );
+    refuses(
+        RegressionSts,
+        &[
+            ("accumulate=0", &["accumulate", "at least 1"]),
+            ("devices=[\"gpu\"]", &["unknown device `gpu`"]),
+            ("devices=flex", &["devices", "expected array"]),
+            (
+                "devices=[\"ndarray\"]",
+                &["device: expected auto, or ndarray"],
+            ),
+        ],
+    );
+    let place = Place::new(RegressionSts);
+    let both = sets(&["accumulate=2", "micro_batch=4"]);
+    place.refuses(&both, &["micro_batch: expected 0"]);
+}
+
+#[test]
 fn unknown_names_get_a_suggestion() {
     for program in Program::ALL {
         refuses(

@@ -20,6 +20,54 @@ fn parts_of_a_batch_give_the_losses_of_the_whole() {
 }
 
 #[test]
+fn accumulated_steps_are_those_of_the_whole_batch() {
+    let place = Place::new(RegressionSts);
+    let run = |out: &str, more: &[&str]| {
+        place.run_into(out, &[more, &["guard.statistics_every=1"]].concat());
+        let names = ["loss", "grad_norm", "lr", "vector_std", "dev_spearman"];
+        names.map(|name| place.series(out, name))
+    };
+    // Rows come in batches of 8, so that three parts are of 2 and 3 rows, and nine are eight.
+    let whole = run("whole", &["dropout=0"]);
+    assert_eq!([whole[0].len(), whole[4].len()], [15, 3]);
+    let two = r#"devices=["flex", "flex"]"#;
+    let three = r#"devices=["flex", "flex", "flex"]"#;
+    for (parts, settings) in [
+        ("3", &["accumulate=3"][..]),
+        ("9", &["accumulate=9"]),
+        ("2x1", &[two]),
+        ("2x3", &[two, "accumulate=3"]),
+    ] {
+        let found = run(parts, &[settings, &["dropout=0"]].concat());
+        for (found, expected) in found.iter().zip(&whole) {
+            check_close(found, expected, 1e-4);
+        }
+        check_close(&found[0], &whole[0], 1e-5);
+    }
+    // Where the parts are computed changes nothing at all; dropout is drawn by part.
+    let in_turn = run("turn", &["accumulate=6"]);
+    assert_eq!(run("side", &[three, "accumulate=2"]), in_turn);
+    assert_ne!(in_turn, run("dropped", &[]));
+    let weights = |run: &str| place.bytes(&format!("{run}/model/model.safetensors"));
+    assert!(weights("turn") == weights("side"));
+}
+
+#[test]
+fn a_frozen_encoder_is_accumulated_too() {
+    let place = Place::new(RegressionSts);
+    for cache in ["nli.cache_frozen=true", "nli.cache_frozen=false"] {
+        let run = |out: &str, more: &str| {
+            let set = sets(&["nli.frozen=true", cache, "dropout=0", more]);
+            let out = format!("{out}{cache}");
+            place.run_well(&[&set[..], &["--stages", "nli", "--out", &out]].concat());
+            place.series(&out, "loss")
+        };
+        let whole = run("whole", "accumulate=1");
+        check_close(&run("parts", "accumulate=3"), &whole, 1e-5);
+    }
+}
+
+#[test]
 fn a_frozen_encoder_stays_and_its_vectors_may_be_kept() {
     let place = Place::new(RegressionSts);
     let run = |out: &str, more: &[&str]| {

@@ -69,6 +69,12 @@ fn regression_killed_and_resumed_with_parts() {
 }
 
 #[test]
+fn regression_killed_and_resumed_with_accumulation_and_replicas() {
+    let settings = ["accumulate=2", r#"devices=["flex", "flex"]"#];
+    survives(RegressionSts, &settings, "KILL", &REGRESSION, 4);
+}
+
+#[test]
 fn regression_killed_and_resumed_with_a_frozen_encoder() {
     for cache in ["nli.cache_frozen=true", "nli.cache_frozen=false"] {
         let settings = ["nli.frozen=true", cache];

@@ -66,7 +66,7 @@ pub(crate) struct Args {
     queue: usize,
     /// Longest time in milliseconds that a request should wait for the model; one that would wait
     /// longer is refused with 429.
-    #[arg(long, value_name = "MS", default_value_t = 50)]
+    #[arg(long, value_name = "MS", default_value_t = 25)]
     max_wait: u64,
     /// Seconds from the signal to stop until no connection is accepted any more; /health/ready
     /// answers 503 meanwhile.

@@ -241,3 +241,32 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     drop(second);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn idle_connections_do_not_keep_new_ones_out() {
+    let limits = Limits {
+        connections: 16,
+        // Longer than anybody here waits.
+        idle_timeout: PATIENCE * 10,
+        ..Limits::default()
+    };
+    let server = server(limits).await;
+    let mut kept = Vec::new();
+    let mut closed = 0;
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(server.addr).await.unwrap();
+        let request = Request::new("GET", "/health/live").header("connection", "keep-alive");
+        stream.write_all(&request.bytes()).await.unwrap();
+        let reply = Reply::read(&mut stream).await;
+        assert_eq!(reply.status, 200);
+        if reply.header("connection") == Some("close") {
+            assert!(to_the_end(&mut stream).await.is_empty());
+            closed += 1;
+        }
+        kept.push(stream);
+    }
+    assert!(closed >= 40 - 16, "{closed}");
+    assert!(closed < 40, "connections are kept while there is room");
+    drop(kept);
+    server.stop().await;
+}
