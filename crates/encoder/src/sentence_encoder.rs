@@ -1,5 +1,10 @@
 //! Texts in, vectors out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
@@ -287,7 +292,8 @@ impl SentenceEncoder {
 }
 
 /// Vectors of tokenised texts, in their order; texts of similar length share a batch of at most
-/// `batch_size` texts and 4096 tokens.
+/// `batch_size` texts and 4096 tokens. Several batches are computed at the same time where
+/// [`kernels::concurrent_passes`] says so; a batch gives the same bytes whatever runs beside it.
 ///
 /// `bert` should be the inference form of a model ([`Module::valid`]). `progress` receives rows
 /// done and rows in all.
@@ -295,7 +301,7 @@ impl SentenceEncoder {
 /// # Errors
 ///
 /// The model refuses a batch.
-pub fn encode_ids<R: AsRef<[u32]>>(
+pub fn encode_ids<R: AsRef<[u32]> + Sync>(
     bert: &BertModel,
     pooling: Pooling,
     normalize: bool,
@@ -314,7 +320,7 @@ pub fn encode_ids<R: AsRef<[u32]>>(
 /// # Errors
 ///
 /// The model refuses a batch; whatever `progress` gives.
-pub fn try_encode_ids<R: AsRef<[u32]>, E: From<EncoderError>>(
+pub fn try_encode_ids<R: AsRef<[u32]> + Sync, E: From<EncoderError>>(
     bert: &BertModel,
     pooling: Pooling,
     normalize: bool,
@@ -326,13 +332,15 @@ pub fn try_encode_ids<R: AsRef<[u32]>, E: From<EncoderError>>(
     let device = bert.devices().first().cloned().unwrap_or_default().inner();
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(ids[*index].as_ref().len()));
-    let mut values = vec![0.0; ids.len() * dim];
-    let mut done = 0;
+    let mut batches = Vec::new();
     let mut rest = order.as_slice();
     while !rest.is_empty() {
-        let (chunk, after) = rest.split_at(batch_rows(rest, ids, batch_size));
+        let (batch, after) = rest.split_at(batch_rows(rest, ids, batch_size));
+        batches.push(batch);
         rest = after;
-        let rows: Vec<&[u32]> = chunk.iter().map(|index| ids[*index].as_ref()).collect();
+    }
+    let compute = |batch: &[usize]| -> Result<Vec<f32>, EncoderError> {
+        let rows: Vec<&[u32]> = batch.iter().map(|index| ids[*index].as_ref()).collect();
         let batch = TokenBatch::new(&rows, &device)?;
         let vectors = SentenceEncoder::pool(bert, pooling, &batch)?;
         let vectors = if normalize {
@@ -340,16 +348,51 @@ pub fn try_encode_ids<R: AsRef<[u32]>, E: From<EncoderError>>(
         } else {
             vectors
         };
-        let data = vectors.into_data();
-        for (index, row) in chunk
-            .iter()
-            .zip(data.iter::<f32>().collect::<Vec<_>>().chunks(dim))
-        {
+        Ok(vectors.into_data().iter::<f32>().collect())
+    };
+
+    let mut values = vec![0.0; ids.len() * dim];
+    let mut done = 0;
+    let mut take = |batch: &[usize], vectors: Vec<f32>| -> Result<(), E> {
+        for (index, row) in batch.iter().zip(vectors.chunks(dim)) {
             values[index * dim..(index + 1) * dim].copy_from_slice(row);
         }
-        done += chunk.len();
-        progress(done, ids.len())?;
+        done += batch.len();
+        progress(done, ids.len())
+    };
+    let threads = kernels::concurrent_passes(&device).min(batches.len());
+    if threads <= 1 {
+        for batch in batches {
+            take(batch, compute(batch)?)?;
+        }
+        return Ok(Embeddings { values, dim });
     }
+    let next = AtomicUsize::new(0);
+    let (sender, results) = mpsc::sync_channel(threads);
+    thread::scope(|scope| {
+        // Moved in, so that it is gone, and the threads stop, as soon as this loop is left.
+        let results = results;
+        for _ in 0..threads {
+            let (sender, next, batches, compute) = (sender.clone(), &next, &batches, &compute);
+            scope.spawn(move || {
+                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let vectors = catch_unwind(AssertUnwindSafe(|| compute(batch)));
+                    if sender.send((*batch, vectors)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        for (batch, vectors) in results {
+            match vectors {
+                Ok(vectors) => take(batch, vectors?)?,
+                // As if it had happened here.
+                Err(panic) => resume_unwind(panic),
+            }
+        }
+        Ok::<(), E>(())
+    })?;
     Ok(Embeddings { values, dim })
 }
 
@@ -380,4 +423,75 @@ pub fn unit_rows(rows: Tensor<2>) -> Tensor<2> {
         .clamp_min(1e-24)
         .sqrt();
     rows / norm
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn tiny() -> (BertModel, Vec<Vec<u32>>) {
+        let device = Device::flex();
+        let bert = BertModel::random(&BertConfig::tiny(50), 1, &device).unwrap();
+        // Lengths of 1 to 19, several of each, in no order.
+        let rows = (0..90_u32).map(|row| {
+            let length = 1 + row * 7 % 19;
+            (0..length).map(|at| (row + at * at) % 50).collect()
+        });
+        (bert, rows.collect())
+    }
+
+    #[test]
+    fn batches_side_by_side_give_the_bytes_of_a_batch_alone() {
+        let (bert, rows) = tiny();
+        let mut seen = Vec::new();
+        let all = encode_ids(&bert, Pooling::Mean, true, &rows, 4, |done, all| {
+            seen.push((done, all));
+        })
+        .unwrap();
+        assert!(
+            seen.is_sorted() && seen.last() == Some(&(90, 90)),
+            "{seen:?}"
+        );
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|row| std::cmp::Reverse(rows[*row].len()));
+        for batch in order.chunks(4) {
+            let ids: Vec<&[u32]> = batch.iter().map(|row| rows[*row].as_slice()).collect();
+            let alone = encode_ids(&bert, Pooling::Mean, true, &ids, 4, |_, _| {}).unwrap();
+            for (at, row) in batch.iter().enumerate() {
+                assert_eq!(alone.row(at), all.row(*row));
+            }
+        }
+    }
+
+    #[test]
+    fn the_loop_can_be_left_between_batches() {
+        #[derive(Debug, thiserror::Error)]
+        enum Left {
+            #[error("enough")]
+            Enough,
+            #[error(transparent)]
+            Encoder(#[from] EncoderError),
+        }
+        let (bert, rows) = tiny();
+        let mut calls = 0;
+        let left = try_encode_ids(&bert, Pooling::Mean, true, &rows, 4, |_, _| {
+            calls += 1;
+            if calls == 3 {
+                Err(Left::Enough)
+            } else {
+                Ok(())
+            }
+        });
+        assert!(matches!(left, Err(Left::Enough)));
+        assert_eq!(calls, 3);
+    }
+
+    #[test]
+    fn what_the_model_refuses_ends_the_loop() {
+        let (bert, mut rows) = tiny();
+        rows[40] = Vec::new();
+        let found = encode_ids(&bert, Pooling::Mean, true, &rows, 4, |_, _| {});
+        assert!(found.is_err());
+    }
 }

@@ -141,6 +141,20 @@ impl DeviceSpec {
     }
 }
 
+/// How many independent forward passes are worth running at the same time on a device.
+///
+/// On flex the parts of a pass that run on one thread (copies, softmax of short rows, tokens of a small
+/// batch) leave cores idle that another pass can use: as many as rayon has threads, four at most, since
+/// each holds its own activations. Other devices queue their work or keep to one thread: 1.
+pub fn concurrent_passes(device: &Device) -> usize {
+    #[cfg(feature = "flex")]
+    if device.clone().inner() == Device::flex() {
+        return rayon::current_num_threads().clamp(1, 4);
+    }
+    let _ = device;
+    1
+}
+
 #[cfg(feature = "flex")]
 fn open_flex() -> Result<Device, DeviceError> {
     Ok(Device::flex())

@@ -64,7 +64,7 @@ pub use allocator::tune_allocator;
 pub use attention::attention;
 pub use bank_cross_entropy::{BankCrossEntropy, bank_cross_entropy};
 pub use cross_entropy::cross_entropy;
-pub use device::{DeviceError, DeviceSpec};
+pub use device::{DeviceError, DeviceSpec, concurrent_passes};
 pub use dropout::{dropout, with_dropout};
 pub use embedding_layer_norm::{EmbeddingTables, embedding_layer_norm};
 pub use feed_forward::feed_forward;
