@@ -224,6 +224,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the system let nothing be written: a file system that is mounted for reading, or the
+    /// rights of the user. [`Store::read`](crate::Store::read) may still work.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let refused = [
+            io::ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::PermissionDenied,
+        ];
+        matches!(self, Self::File { source, .. } if refused.contains(&source.kind()))
+    }
+
     /// An error of the JSON parser; `line` of a file in which every line is a document.
     pub(crate) fn json(path: &Path, line: Option<u64>, error: &serde_json::Error) -> Self {
         let problem = error.to_string();
@@ -235,5 +246,23 @@ impl StoreError {
             column: error.column(),
             problem: problem.strip_suffix(&place).unwrap_or(&problem).to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_written_is_told_from_what_is_broken() {
+        let file = |kind: io::ErrorKind| StoreError::File {
+            operation: "open",
+            path: PathBuf::from("categories.lock"),
+            source: kind.into(),
+        };
+        assert!(file(io::ErrorKind::ReadOnlyFilesystem).is_read_only());
+        assert!(file(io::ErrorKind::PermissionDenied).is_read_only());
+        assert!(!file(io::ErrorKind::NotFound).is_read_only());
+        assert!(!file(io::ErrorKind::StorageFull).is_read_only());
     }
 }

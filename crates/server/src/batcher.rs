@@ -6,8 +6,11 @@
 //! that one text and a list of texts meet the same limit.
 //!
 //! Admission: a request that finds nobody waiting is always taken. Otherwise it is refused if the
-//! texts would not fit into the queue, or if the tokens ahead of it would take longer than
-//! `max_wait` at the speed measured so far.
+//! texts would not fit into the queue, or if the tokens ahead of it would take longer, at the speed
+//! measured so far, than `max_wait` and than eight requests of the usual size. The second bound makes
+//! the rule independent of the model: at half load one request in a hundred waits for about three
+//! others, so waiting for eight keeps latency under any load within three times that of half load,
+//! and a handful of clients is not refused because the model is slow.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -26,6 +29,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 
 /// Share that the batches before keep in the measured speed.
 const MEMORY: f64 = 0.9;
+
+/// Requests of the usual size that may always be ahead of a new one.
+const AHEAD: f64 = 8.0;
 
 /// Longest time in `Retry-After`, in seconds.
 const LONGEST_RETRY: f64 = 60.0;
@@ -82,6 +88,8 @@ struct Queue {
     running: Option<(usize, Instant)>,
     /// Decaying sums of tokens computed and of the seconds they took.
     speed: (f64, f64),
+    /// Decaying mean of the tokens of a request; 0 before the first.
+    request_tokens: f64,
     closed: bool,
 }
 
@@ -97,6 +105,21 @@ impl Queue {
             (tokens as f64 / speed - since.elapsed().as_secs_f64()).max(0.0)
         });
         running + self.tokens as f64 / speed
+    }
+
+    /// Longest of these waits that a request is taken with, in seconds.
+    fn longest_wait(&self, max_wait: Duration) -> f64 {
+        let usual = self.request_tokens / self.tokens_per_second().max(1e-9);
+        max_wait.as_secs_f64().max(AHEAD * usual)
+    }
+
+    /// Takes a request into the mean of their sizes.
+    fn note_size(&mut self, tokens: usize) {
+        let tokens = tokens as f64;
+        self.request_tokens = match self.request_tokens {
+            0.0 => tokens,
+            mean => MEMORY * mean + (1.0 - MEMORY) * tokens,
+        };
     }
 }
 
@@ -155,6 +178,7 @@ impl Batcher {
                 tokens: 0,
                 running: None,
                 speed: (0.0, 0.0),
+                request_tokens: 0.0,
                 closed: false,
             }),
             wake: Condvar::new(),
@@ -201,8 +225,10 @@ impl Batcher {
         {
             let mut queue = self.shared.queue();
             self.shared.admit(&queue, rows.len())?;
+            let tokens = rows.iter().map(Vec::len).sum::<usize>();
             queue.texts += rows.len();
-            queue.tokens += rows.iter().map(Vec::len).sum::<usize>();
+            queue.tokens += tokens;
+            queue.note_size(tokens);
             queue.jobs.push_back(Job {
                 next: 0,
                 done: Vec::with_capacity(rows.len()),
@@ -260,7 +286,7 @@ impl Shared {
         }
         let wait = queue.wait();
         let full = queue.texts + texts > self.queue_texts;
-        if queue.texts == 0 || (!full && wait <= self.max_wait.as_secs_f64()) {
+        if queue.texts == 0 || (!full && wait <= queue.longest_wait(self.max_wait)) {
             return Ok(());
         }
         self.metrics.rejected.inc();

@@ -20,8 +20,8 @@ pub struct Config {
     pub max_batch_tokens: usize,
     /// Most texts that wait for the model.
     pub queue: usize,
-    /// Longest time a request should wait for the model; one that would wait longer is refused
-    /// with 429.
+    /// Longest time a request should wait for the model; one that would wait longer, and for more
+    /// than eight requests of the usual size, is refused with 429.
     pub max_wait: Duration,
     /// Limits of a request.
     pub limits: Limits,

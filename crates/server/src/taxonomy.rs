@@ -81,7 +81,8 @@ impl Taxonomy {
         let Some(store) = &self.store else {
             return Err(ApiError::new(
                 Kind::Conflict,
-                "these categories are part of a model and cannot be edited; serve a run instead",
+                "these categories cannot be edited: they are part of a model, or of a run that cannot \
+                 be written",
             ));
         };
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);

@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = crate::model::positive)]
     queue: usize,
     /// Longest time in milliseconds that a request should wait for the model; one that would wait
-    /// longer is refused with 429.
+    /// longer is refused with 429. A request may always wait for eight others of the usual size.
     #[arg(long, value_name = "MS", default_value_t = 25)]
     max_wait: u64,
     /// Seconds from the signal to stop until no connection is accepted any more; /health/ready
@@ -219,11 +219,7 @@ impl Loaded {
 
     /// Categories and texts of a run.
     fn run_files(&self, run: &Path) -> Result<(Option<Taxonomy>, Option<Corpus>), CliError> {
-        let store = Store::open(run)?;
-        for healed in store.healed() {
-            tracing::warn!(target: "asterism", %healed, "the categories were repaired");
-        }
-        self.check_model(run, store.catalogue())?;
+        let taxonomy = self.taxonomy(run)?;
         let members = Members::read(run)?;
         let vectors = Vectors::read(run, members.len())?;
         let texts = members.rows.into_iter().map(|member| CorpusText {
@@ -233,8 +229,28 @@ impl Loaded {
         });
         let dim = vectors.dim;
         let corpus = Corpus::new(texts.collect(), vectors.into_values(), dim)?;
-        let taxonomy = Taxonomy::editable(store).map_err(StoreError::from)?;
         Ok((Some(taxonomy), Some(corpus)))
+    }
+
+    /// The categories of a run, to be edited where the run can be written.
+    fn taxonomy(&self, run: &Path) -> Result<Taxonomy, CliError> {
+        let taxonomy = match Store::open(run) {
+            Ok(store) => {
+                for healed in store.healed() {
+                    tracing::warn!(target: "asterism", %healed, "the categories were repaired");
+                }
+                self.check_model(run, store.catalogue())?;
+                Taxonomy::editable(store)
+            }
+            Err(error) if error.is_read_only() => {
+                tracing::warn!(target: "asterism", %error, "the categories cannot be edited");
+                let catalogue = Store::read(run)?.catalogue;
+                self.check_model(run, &catalogue)?;
+                Taxonomy::fixed(&catalogue)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(taxonomy.map_err(StoreError::from)?)
     }
 
     /// Vectors of another model would be near the wrong centroids.

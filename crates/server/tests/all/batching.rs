@@ -124,9 +124,53 @@ async fn who_would_wait_too_long_is_refused() {
     let server = Running::start(settings, Parts::of_engine(engine(&gate))).await;
     let holding = send(&server, &["hold"]);
     gate.reached().await;
-    // Whoever finds nobody waiting is taken, whatever is being computed.
-    let first = send(&server, &["a"]);
-    queued(&server, 1.0).await;
+    // Requests of the usual size are taken as long as no more than eight are ahead.
+    let mut taken = Vec::new();
+    for count in 1..=8 {
+        taken.push(send(&server, &["a"]));
+        queued(&server, f64::from(count)).await;
+    }
+    let ninth = send(&server, &["a"]);
+    let tenth = send(&server, &["a"]);
+    let eleventh = send(&server, &["a"]);
+    let refused = || async { metric(&server, "asterism_rejected_total").await };
+    for _ in 0..5000 {
+        if refused().await >= 2.0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(refused().await >= 2.0);
+    gate.open();
+    holding.await.unwrap().ok();
+    for request in taken {
+        request.await.unwrap().ok();
+    }
+    let mut statuses = Vec::new();
+    for late in [ninth, tenth, eleventh] {
+        statuses.push(late.await.unwrap().status);
+    }
+    statuses.sort_unstable();
+    assert!(statuses[1..] == [429, 429], "{statuses:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_texts_ahead_are_longer_to_wait_for() {
+    let gate = Gate::default();
+    let settings = Config {
+        max_wait: Duration::ZERO,
+        ..config()
+    };
+    let server = Running::start(settings, Parts::of_engine(engine(&gate))).await;
+    for _ in 0..5 {
+        send(&server, &["a"]).await.unwrap().ok();
+    }
+    let holding = send(&server, &["hold"]);
+    gate.reached().await;
+    // Whoever finds nobody waiting is taken, however much it is.
+    let first = send(&server, &["a b c d e f g h i j"; 20]);
+    queued(&server, 20.0).await;
     assert_eq!(send(&server, &["b"]).await.unwrap().status, 429);
     gate.open();
     holding.await.unwrap().ok();
