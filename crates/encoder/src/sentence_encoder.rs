@@ -329,7 +329,8 @@ pub fn try_encode_ids<R: AsRef<[u32]> + Sync, E: From<EncoderError>>(
     mut progress: impl FnMut(usize, usize) -> Result<(), E>,
 ) -> Result<Embeddings, E> {
     let dim = bert.hidden_size();
-    let device = bert.devices().first().cloned().unwrap_or_default().inner();
+    let home = bert.devices().first().cloned().unwrap_or_default();
+    let device = home.clone().inner();
     let mut order: Vec<usize> = (0..ids.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(ids[*index].as_ref().len()));
     let mut batches = Vec::new();
@@ -360,7 +361,7 @@ pub fn try_encode_ids<R: AsRef<[u32]> + Sync, E: From<EncoderError>>(
         done += batch.len();
         progress(done, ids.len())
     };
-    let threads = kernels::concurrent_passes(&device).min(batches.len());
+    let threads = kernels::concurrent_passes(&home).min(batches.len());
     if threads <= 1 {
         for batch in batches {
             take(batch, compute(batch)?)?;

@@ -145,13 +145,17 @@ impl DeviceSpec {
 ///
 /// On flex the parts of a pass that run on one thread (copies, softmax of short rows, tokens of a small
 /// batch) leave cores idle that another pass can use: as many as rayon has threads, four at most, since
-/// each holds its own activations. Other devices queue their work or keep to one thread: 1.
+/// each holds its own activations. Other devices queue their work or keep to one thread: 1. Passes with
+/// dropout (a device with autodiff, or inside [`with_dropout`](crate::with_dropout)) draw their masks one
+/// after the other from one generator: 1 too.
 pub fn concurrent_passes(device: &Device) -> usize {
+    if device.is_autodiff() || crate::dropout::is_always_on() {
+        return 1;
+    }
     #[cfg(feature = "flex")]
-    if device.clone().inner() == Device::flex() {
+    if *device == Device::flex() {
         return rayon::current_num_threads().clamp(1, 4);
     }
-    let _ = device;
     1
 }
 
@@ -245,6 +249,15 @@ fn pick(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn passes_that_draw_masks_come_one_after_the_other() {
+        let device = Device::flex();
+        assert!(concurrent_passes(&device) >= 1);
+        assert_eq!(concurrent_passes(&device.clone().autodiff()), 1);
+        assert_eq!(crate::with_dropout(|| concurrent_passes(&device)), 1);
+    }
 
     #[test]
     fn names_round_trip() {

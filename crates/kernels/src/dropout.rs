@@ -58,6 +58,11 @@ pub fn with_dropout<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
+/// Whether this thread is inside [`with_dropout`].
+pub(crate) fn is_always_on() -> bool {
+    ALWAYS.get()
+}
+
 /// Dropout rate that applies to a tensor: without autodiff nothing is trained.
 pub(crate) fn effective_rate<const D: usize>(x: &Tensor<D>, rate: f64) -> f64 {
     if x.is_autodiff() || ALWAYS.get() {
