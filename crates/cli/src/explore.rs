@@ -277,6 +277,11 @@ impl<'a> Finder<'a> {
         })
     }
 
+    /// What assigns vectors to the categories in use.
+    pub(crate) fn assigner(&self) -> &Assigner {
+        &self.assigner
+    }
+
     /// The category in use of a text.
     pub(crate) fn find(&self, member: &Member, vector: &[f32]) -> Result<CategoryId, CliError> {
         if let Some(id) = self.catalogue.resolve(member.category, Some(vector)) {

@@ -15,8 +15,8 @@ const LONGEST_NAME: usize = 100;
 /// Categories of a model directory.
 #[derive(Debug)]
 pub(crate) struct ModelCategories {
-    /// Categories with a name each of its own: a name of the extension if it has one that no
-    /// category before it has, else `category N`.
+    /// Categories with a name each of its own: that of the extension, or `category N`, with the id
+    /// behind it where a category before has the same.
     pub(crate) catalogue: Catalogue,
     /// What the extension says of each centroid, also of those that no text goes to.
     pub(crate) labels: BTreeMap<CategoryId, Label>,

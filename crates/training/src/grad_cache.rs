@@ -116,15 +116,23 @@ struct Accumulate<'g> {
 impl ModuleVisitor for Accumulate<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.base();
-        let Some(more) = tensor.grad_remove(self.more) else {
-            return;
-        };
-        let sum = match tensor.grad_remove(self.total) {
-            Some(before) => before + more,
-            None => more,
-        };
-        tensor.grad_replace(self.total, sum);
+        if let Some(more) = tensor.grad_remove(self.more) {
+            add_gradient(&tensor, self.total, more);
+        }
     }
+}
+
+/// Adds `more` to the gradient of a parameter in `total`.
+pub(crate) fn add_gradient<const D: usize>(
+    tensor: &Tensor<D>,
+    total: &mut Gradients,
+    more: Tensor<D>,
+) {
+    let sum = match tensor.grad_remove(total) {
+        Some(before) => before + more,
+        None => more,
+    };
+    tensor.grad_replace(total, sum);
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::container::TensorContainer;
 use burn::tensor::{Device, Gradients, Tensor};
 
-use crate::grad_cache::add_gradients;
+use crate::grad_cache::{add_gradient, add_gradients};
 
 /// Rows `0..rows` in at most `parts` parts, in order, whose lengths differ by one at most. A part is
 /// never empty: fewer rows than parts make as many parts as there are rows.
@@ -183,15 +183,9 @@ struct Add<'g> {
 
 impl ModuleVisitor for Add<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(more) = self.moved.remove::<Tensor<D>>(&param.id) else {
-            return;
-        };
-        let tensor = param.base();
-        let sum = match tensor.grad_remove(self.total) {
-            Some(before) => before + more,
-            None => more,
-        };
-        tensor.grad_replace(self.total, sum);
+        if let Some(more) = self.moved.remove::<Tensor<D>>(&param.id) {
+            add_gradient(&param.base(), self.total, more);
+        }
     }
 }
 

@@ -93,23 +93,21 @@ impl<'a> Probe<'a> {
     }
 
     pub(super) fn count(&self, name: &str) -> CaseResult<usize> {
-        const EXPECTED: &str = "a whole number of at least 0";
-        let missing = || self.case.missing_param(name, EXPECTED);
-        Ok(self
-            .case
-            .param_as(name, EXPECTED, position)?
-            .ok_or_else(missing)?)
+        self.whole(name, "a whole number of at least 0", usize::MAX)
     }
 
     /// A count that memory or time is proportional to. Golden cases are small; a file cannot ask for
     /// terabytes.
     pub(super) fn size(&self, name: &str) -> CaseResult<usize> {
-        const EXPECTED: &str = "a whole number of 0 to 1000000";
-        let missing = || self.case.missing_param(name, EXPECTED);
-        let small = |value: &Value| position(value).filter(|&n| n <= 1_000_000);
+        self.whole(name, "a whole number of 0 to 1000000", 1_000_000)
+    }
+
+    fn whole(&self, name: &str, expected: &'static str, most: usize) -> CaseResult<usize> {
+        let missing = || self.case.missing_param(name, expected);
+        let fits = |value: &Value| position(value).filter(|&n| n <= most);
         Ok(self
             .case
-            .param_as(name, EXPECTED, small)?
+            .param_as(name, expected, fits)?
             .ok_or_else(missing)?)
     }
 

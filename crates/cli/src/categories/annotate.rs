@@ -7,7 +7,7 @@ use categories::annotation::review::{
     Disagreement, Placed, Review, ReviewOptions, Reviewer, Target, check_names,
 };
 use categories::annotation::{AnnotationError, NONE, Suggestion, argilla, label_studio};
-use categories::{Assigner, Catalogue, CategoryId};
+use categories::{Catalogue, CategoryId};
 use clap::ValueEnum;
 use experiments::result::write_atomic;
 use serde::Serialize;
@@ -141,7 +141,6 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
     let members = Members::read(&run.run)?;
     let vectors = Vectors::read(&run.run, members.len())?;
     let finder = Finder::new(&run.run, &catalogue, vectors.dim)?;
-    let assigner = Assigner::new(&catalogue)?;
     let origin = format!("asterism revision {}", catalogue.revision);
 
     let mut list = Output::new(Vec::new());
@@ -155,7 +154,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), CliError> {
         let Some(category) = catalogue.get(id) else {
             continue;
         };
-        let unknown = assigner.assign(vector)?.unknown;
+        let unknown = finder.assigner().assign(vector)?.unknown;
         if (args.unknown_only && !unknown) || !(wanted.is_empty() || wanted.contains(&id)) {
             continue;
         }

@@ -46,6 +46,11 @@ impl TextEngine {
         })
     }
 
+    /// The model itself.
+    pub(super) fn model(&self) -> &SentenceEncoder {
+        &self.model
+    }
+
     /// For [`server::EngineSource`].
     pub(super) fn shared(self) -> Arc<dyn Engine> {
         Arc::new(self)

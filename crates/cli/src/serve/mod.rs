@@ -95,10 +95,10 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         Some(run) => run.join("model"),
         None => args.model.clone(),
     };
-    let mut loaded = Loaded::new(&model_path, args.device)?;
+    let loaded = Loaded::new(&model_path, args.device)?;
     let (taxonomy, corpus) = match &args.run {
         Some(run) => loaded.run_files(run)?,
-        None => (loaded.categories.take(), None),
+        None => (loaded.model_categories(&model_path)?, None),
     };
     let config = Config {
         addr: args.addr,
@@ -181,26 +181,25 @@ fn serve(config: Config, parts: Parts) -> Result<(), CliError> {
 struct Loaded {
     engine: TextEngine,
     sha256: String,
-    /// Those of the model directory, if it has centroids.
-    categories: Option<Taxonomy>,
 }
 
 impl Loaded {
     fn new(path: &Path, device: DeviceSpec) -> Result<Self, CliError> {
         let model = load(path, &LoadOptions::default(), device)?;
-        let dir = model_dir(path)?;
-        let sha256 = SentenceEncoder::weights_hash(&dir)?;
-        let categories = match ModelCategories::read(&model, &dir) {
-            Ok(found) => Some(Taxonomy::fixed(&found.catalogue).map_err(StoreError::from)?),
-            Err(CliError::NoCentroids { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        let sha256 = SentenceEncoder::weights_hash(&model_dir(path)?)?;
         let engine = TextEngine::new(model, id(path), sha256.clone())?;
-        Ok(Self {
-            engine,
-            sha256,
-            categories,
-        })
+        Ok(Self { engine, sha256 })
+    }
+
+    /// Those of the model directory, if it has centroids.
+    fn model_categories(&self, path: &Path) -> Result<Option<Taxonomy>, CliError> {
+        match ModelCategories::read(self.engine.model(), &model_dir(path)?) {
+            Ok(found) => Ok(Some(
+                Taxonomy::fixed(&found.catalogue).map_err(StoreError::from)?,
+            )),
+            Err(CliError::NoCentroids { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Hands out the engine, and loads the model anew when it is asked for again.

@@ -516,12 +516,10 @@ fn what_a_crash_left_is_set_right_and_said() {
     assert_eq!(run.names()[0].1, "cards");
 }
 
-#[test]
-fn a_calibration_and_an_update_stand_in_the_log() {
-    let run = Run::new();
-    let mut store = Store::open(run.path()).unwrap();
-    let calibration = Calibration {
-        threshold: 0.4567,
+/// A calibration with this threshold.
+fn calibrated(threshold: f32) -> Calibration {
+    Calibration {
+        threshold,
         temperature: 0.1,
         accepts_known: 0.95,
         rejects_unknown: 0.8,
@@ -529,7 +527,14 @@ fn a_calibration_and_an_update_stand_in_the_log() {
         held_out: vec!["post".into()],
         n_known: 10,
         n_unknown: 5,
-    };
+    }
+}
+
+#[test]
+fn a_calibration_and_an_update_stand_in_the_log() {
+    let run = Run::new();
+    let mut store = Store::open(run.path()).unwrap();
+    let calibration = calibrated(0.4567);
     store.apply(Edit::Calibrate(calibration)).unwrap();
     let (changed, born) = (vec![], vec![]);
     store
@@ -672,16 +677,7 @@ fn only_unknown_texts_are_exported_on_demand() {
         .collect();
     scores.sort_by(f64::total_cmp);
     let mut store = Store::open(run.path()).unwrap();
-    let calibration = Calibration {
-        threshold: ((scores[9] + scores[10]) / 2.0) as f32,
-        temperature: 0.1,
-        accepts_known: 0.95,
-        rejects_unknown: 0.8,
-        auroc: 0.9,
-        held_out: vec!["post".into()],
-        n_known: 10,
-        n_unknown: 5,
-    };
+    let calibration = calibrated(((scores[9] + scores[10]) / 2.0) as f32);
     let threshold = f64::from(calibration.threshold);
     store.apply(Edit::Calibrate(calibration)).unwrap();
     drop(store);
