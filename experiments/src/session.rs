@@ -341,6 +341,9 @@ impl<'a> Session<'a> {
             self.state.seed += 1;
             self.state.phase = 0;
             self.carried.clear();
+            // Not left to the phases: after a kill between their boundary and this one, none of
+            // them comes by here.
+            self.offset = seed_steps * self.state.seed as u64;
             self.save_boundary()?;
         }
         Ok(())
@@ -1087,6 +1090,29 @@ mod tests {
             std::fs::remove_dir_all(&a).unwrap();
             std::fs::remove_dir_all(&b).unwrap();
         }
+    }
+
+    #[test]
+    fn a_kill_at_the_end_of_a_seed_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        let (stop, guard) = (StopFlag::new(), GuardConfig::default());
+        session(&out, &guard, &stop, SOUND).unwrap();
+        let store = CheckpointStore::new(&out);
+        let whole = store.latest().unwrap().unwrap();
+        // As it is after the last phase, before the seed is over.
+        let state = RunState {
+            seed: 0,
+            phase: 1,
+            ..read_state(&whole).unwrap()
+        };
+        let mut files = whole.files.clone();
+        files.insert(RUN_FILE.to_owned(), to_bytes(&state).unwrap());
+        files.insert("seed-sum".to_owned(), b"28".to_vec());
+        store.save(whole.step, &files).unwrap();
+        session(&out, &guard, &stop, SOUND).unwrap();
+        let again = store.latest().unwrap().unwrap();
+        assert_eq!((again.step, again.files), (whole.step, whole.files));
     }
 
     #[test]
