@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # procedural macros included, development dependencies not).
 BOUNDS = {
     "metrics": ([], 3, 20),
+    "lockfile": ([], 1, 15),
     "clustering": ([], 7, 60),
-    "categories": ([], 7, 40),
+    "categories": ([], 8, 40),
     "web": ([], 7, 75),
     "datasets": ([], 12, 115),
     "datagen": ([], 12, 140),

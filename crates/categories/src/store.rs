@@ -1,11 +1,11 @@
 //! A catalogue and its log in a run directory.
 
 use std::fmt;
-use std::fs::{File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use lockfile::{LockError, LockFile};
 use serde::Deserialize;
 
 use crate::catalogue::{Catalogue, SCHEMA};
@@ -125,7 +125,7 @@ pub struct Store {
     poisoned: Option<String>,
     healed: Vec<Healed>,
     /// Released when it is closed.
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Store {
@@ -458,33 +458,18 @@ impl Files {
     }
 
     /// Keeps other processes from writing.
-    fn lock(&self) -> Result<File, StoreError> {
-        let path = self.dir.join(LOCK_FILE);
-        let mut file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(failed("open", &path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::Locked {
-                    dir: self.dir.clone(),
-                    holder: holder(&mut file),
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
-        }
-        // For whoever comes too late; the lock itself does not depend on it.
-        let program = std::env::current_exe().ok();
-        let program = program.as_deref().and_then(Path::file_stem);
-        let program = program.map_or_else(|| "a program".into(), |name| name.to_string_lossy());
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{program}, process {}", std::process::id()))
-            .map_err(failed("write", &path))?;
-        Ok(file)
+    fn lock(&self) -> Result<LockFile, StoreError> {
+        LockFile::take(&self.dir.join(LOCK_FILE)).map_err(|error| match error {
+            LockError::Held { holder, .. } => StoreError::Locked {
+                dir: self.dir.clone(),
+                holder,
+            },
+            LockError::File {
+                operation,
+                path,
+                source,
+            } => failed(operation, &path)(source),
+        })
     }
 
     /// Reads and replays. `categories.json` comes first: a writer appends to the log before it
@@ -614,19 +599,6 @@ fn line(entry: &Entry) -> Result<String, StoreError> {
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
-}
-
-/// Who wrote the lock file, as far as it can be read.
-fn holder(file: &mut File) -> String {
-    let mut text = Vec::new();
-    let read = file
-        .rewind()
-        .and_then(|()| file.take(200).read_to_end(&mut text));
-    let text = String::from_utf8_lossy(&text).replace(|c: char| c.is_control(), " ");
-    match (read, text.trim()) {
-        (Err(_), _) | (_, "") => "another process".to_owned(),
-        (Ok(_), text) => text.to_owned(),
-    }
 }
 
 /// For `map_err`.

@@ -297,12 +297,12 @@ pub enum Error {
         reason: String,
     },
     /// Another process works in the run directory.
-    #[error("{} is in use by another run (process {owner})", path.display())]
+    #[error("{} is in use by another run ({holder})", path.display())]
     Locked {
         /// The run directory.
         path: PathBuf,
-        /// Content of the lock file.
-        owner: String,
+        /// Program and process number, as far as known.
+        holder: String,
     },
     /// The metrics file is shorter than the checkpoint says.
     #[error("{}: expected at least {expected} complete lines, found {found}", path.display())]

@@ -13,11 +13,11 @@
 //! (released when the process ends, however it ends), so a killed run needs no clearing up.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lockfile::{LockError, LockFile};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, FileOperation, Result, file_error};
@@ -73,7 +73,7 @@ pub struct RunDir {
     path: PathBuf,
     layer: Arc<dyn FileLayer>,
     // Dropping it releases the lock.
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl std::fmt::Debug for RunDir {
@@ -263,34 +263,14 @@ fn read_manifest(layer: &dyn FileLayer, path: &Path) -> Result<RunManifest> {
     Ok(manifest)
 }
 
-fn take_lock(directory: &Path) -> Result<File> {
-    let path = directory.join(LOCK);
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(file_error(FileOperation::Lock, &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            // Only for the message; an unreadable lock file is no other error.
-            let _ = (&file).take(64).read_to_string(&mut owner);
-            return Err(Error::Locked {
-                path: directory.to_owned(),
-                owner: owner.trim().to_owned(),
-            });
-        }
-        Err(TryLockError::Error(source)) => {
-            return Err(file_error(FileOperation::Lock, &path)(source));
-        }
-    }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(file_error(FileOperation::Lock, &path))?;
-    Ok(file)
+fn take_lock(directory: &Path) -> Result<LockFile> {
+    LockFile::take(&directory.join(LOCK)).map_err(|error| match error {
+        LockError::Held { holder, .. } => Error::Locked {
+            path: directory.to_owned(),
+            holder,
+        },
+        LockError::File { path, source, .. } => file_error(FileOperation::Lock, &path)(source),
+    })
 }
 
 #[cfg(test)]
@@ -368,7 +348,7 @@ mod tests {
         let first = RunDir::create(dir.path(), "", &manifest()).unwrap();
         let second = RunDir::open(dir.path());
         assert!(
-            matches!(&second, Err(Error::Locked { owner, .. }) if *owner == std::process::id().to_string()),
+            matches!(&second, Err(Error::Locked { holder, .. }) if holder.ends_with(&format!("process {}", std::process::id()))),
             "{second:?}"
         );
         drop(first);

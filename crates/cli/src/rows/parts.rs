@@ -12,10 +12,11 @@
 //! A file of a part is written to a temporary name, flushed to the disk and renamed; the part itself
 //! comes after what is kept beside it, so that a part that is there is whole.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use lockfile::{LockError, LockFile};
 use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
@@ -31,7 +32,7 @@ pub(crate) struct Parts {
     dir: PathBuf,
     ending: &'static str,
     /// Held for as long as the value lives.
-    _lock: File,
+    _lock: LockFile,
 }
 
 /// Parts to work on, or nothing to do.
@@ -82,15 +83,17 @@ impl Parts {
             refuse_existing(targets, replace)?;
         }
         fs::create_dir_all(&dir).map_err(failed("create"))?;
-        let lock_path = dir.join(LOCK);
-        let lock = File::create(&lock_path).map_err(CliError::file("create", &lock_path))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => CliError::Parts {
+        let lock = LockFile::take(&dir.join(LOCK)).map_err(|error| match error {
+            LockError::Held { holder, .. } => CliError::Parts {
                 path: dir.clone(),
-                problem: "another process is working on it".to_owned(),
+                problem: format!("another process is working on it ({holder})"),
                 help: "wait for it to end".to_owned(),
             },
-            TryLockError::Error(error) => CliError::file("lock", &lock_path)(error),
+            LockError::File {
+                operation,
+                path,
+                source,
+            } => CliError::file(operation, &path)(source),
         })?;
         let parts = Self {
             dir,

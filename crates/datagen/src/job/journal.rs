@@ -19,11 +19,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::fs::{File, TryLockError};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use lockfile::{LockError, LockFile};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -155,14 +156,14 @@ pub enum JournalError {
     },
     /// Another process writes to it.
     #[error(
-        "journal {}: another job (process {owner}) is using it; wait for it or choose another journal",
+        "journal {}: another job ({holder}) is using it; wait for it or choose another journal",
         path.display()
     )]
     Locked {
         /// The journal.
         path: PathBuf,
-        /// Process number as written in the lock file.
-        owner: String,
+        /// Program and process number, as far as known.
+        holder: String,
     },
     /// A line that is no record.
     #[error("journal {}:{line}: {problem}; nothing was changed", path.display())]
@@ -215,7 +216,7 @@ enum Store {
     Disk {
         file: Arc<dyn JournalFile>,
         path: PathBuf,
-        _lock: File,
+        _lock: LockFile,
     },
     Memory(Vec<u8>),
     Nowhere,
@@ -574,34 +575,20 @@ fn parse(bytes: &[u8]) -> Result<Record, String> {
     serde_json::from_slice(bytes).map_err(|error| format!("not a record: {error}"))
 }
 
-fn take_lock(journal: &Path) -> Result<File, JournalError> {
+fn take_lock(journal: &Path) -> Result<LockFile, JournalError> {
     let mut name = journal.as_os_str().to_owned();
     name.push(".lock");
-    let path = PathBuf::from(name);
-    let mut file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(failed("open the lock", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            // Only for the message; an unreadable lock file is no other error.
-            let _ = (&file).take(64).read_to_string(&mut owner);
-            return Err(JournalError::Locked {
-                path: journal.to_owned(),
-                owner: owner.trim().to_owned(),
-            });
-        }
-        Err(TryLockError::Error(source)) => return Err(failed("lock", &path)(source)),
-    }
-    file.set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()))
-        .map_err(failed("write the lock", &path))?;
-    Ok(file)
+    LockFile::take(Path::new(&name)).map_err(|error| match error {
+        LockError::Held { holder, .. } => JournalError::Locked {
+            path: journal.to_owned(),
+            holder,
+        },
+        LockError::File {
+            operation,
+            path,
+            source,
+        } => failed(operation, &path)(source),
+    })
 }
 
 #[cfg(test)]
