@@ -24,7 +24,7 @@ BOUNDS = {
     "categories": ([], 8, 40),
     "web": ([], 7, 75),
     "datasets": ([], 12, 115),
-    "datagen": ([], 12, 140),
+    "datagen": ([], 13, 140),
     "columnar": ([], 8, 80),
     "explorer": ([], 7, 45),
     "server": ([], 14, 115),
