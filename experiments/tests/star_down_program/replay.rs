@@ -228,8 +228,7 @@ fn two_signals(wait: Duration) -> (Option<i32>, String) {
     let place = Place::new();
     let scene = scene(&place);
     let mut child = scene.spawn(&arguments(&[&ENDLESS[..], &["--quiet"]].concat()));
-    let owner = format!("{}\n", child.id());
-    while !fs::read_to_string(place.at("out/lock")).is_ok_and(|found| found == owner) {
+    while !scene.is_at_work(&child) {
         assert!(child.try_wait().unwrap().is_none(), "ended too early");
         sleep(Duration::from_millis(1));
     }

@@ -71,6 +71,12 @@ impl Scene<'_> {
             .unwrap()
     }
 
+    /// Whether the lock of `out` shows that the process has begun.
+    pub(crate) fn is_at_work(&self, child: &Child) -> bool {
+        let signature = format!(", process {}\n", child.id());
+        fs::read_to_string(self.dir.join("out/lock")).is_ok_and(|found| found.ends_with(&signature))
+    }
+
     /// Sends a signal once `out/metrics.jsonl` has this many lines and the lock shows that the process
     /// has begun (its handlers are in place then), and waits for the end.
     pub(crate) fn signal_at(
@@ -79,10 +85,8 @@ impl Scene<'_> {
         signal: &str,
         at: usize,
     ) -> (ExitStatus, String) {
-        let out = self.dir.join("out");
-        let owner = format!("{}\n", child.id());
-        let at_work = || fs::read_to_string(out.join("lock")).is_ok_and(|found| found == owner);
-        while lines(&out.join("metrics.jsonl")) < at || !at_work() {
+        let log = self.dir.join("out/metrics.jsonl");
+        while lines(&log) < at || !self.is_at_work(&child) {
             if child.try_wait().unwrap().is_some() {
                 break;
             }
