@@ -27,6 +27,7 @@ mod pca;
 mod points;
 mod silhouette;
 mod stability;
+mod symmetric_eigen;
 mod tsne;
 
 pub use centroids::{Assignment, Centroids, majority};
