@@ -41,9 +41,13 @@ fn golden(file: &str) -> PathBuf {
 }
 
 fn run_on(paths: Vec<PathBuf>) -> Report {
+    run_with(DeviceSpec::Flex, paths)
+}
+
+fn run_with(device: DeviceSpec, paths: Vec<PathBuf>) -> Report {
     let options = Options {
         paths,
-        device: DeviceSpec::Flex,
+        device,
         ..Options::default()
     };
     run(&options, |_| {}).unwrap()
@@ -85,7 +89,18 @@ fn schedule() -> Value {
 
 #[test]
 fn golden_files_of_the_crates_pass() {
-    let report = run_on(FILES.map(golden).to_vec());
+    golden_files_pass(DeviceSpec::Flex);
+}
+
+/// The second opinion of another backend; CI compiles it for this test alone.
+#[cfg(feature = "ndarray")]
+#[test]
+fn golden_files_of_the_crates_pass_on_ndarray() {
+    golden_files_pass(DeviceSpec::NdArray);
+}
+
+fn golden_files_pass(device: DeviceSpec) {
+    let report = run_with(device, FILES.map(golden).to_vec());
     let failed: Vec<String> = report
         .lines
         .iter()
