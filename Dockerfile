@@ -13,11 +13,13 @@ COPY . .
 # glibc is linked in statically, not replaced by another one: the program tunes its allocator, which
 # keeps the pages of large buffers between batches.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
+# The bundled encoder is unpacked into /data or, where that is mounted read-only, into /tmp.
 RUN cargo build --release --locked -p cli --target x86_64-unknown-linux-gnu \
- && cp target/x86_64-unknown-linux-gnu/release/asterism /asterism
+ && mkdir -p /image && mkdir -m 1777 /image/tmp \
+ && cp target/x86_64-unknown-linux-gnu/release/asterism /image/
 
 FROM scratch
-COPY --from=build /asterism /asterism
+COPY --from=build /image/ /
 COPY LICENSE-APACHE LICENSE-MIT /
 USER 65532:65532
 ENV ASTERISM_DATA=/data

@@ -228,7 +228,8 @@ pub fn clinc_intents() -> impl Iterator<Item = (&'static str, &'static str)> {
         .flat_map(|(domain, intents)| intents.iter().map(|intent| (*intent, *domain)))
 }
 
-/// The part of a label before its first `_` or `.`; the whole label if it has neither.
+/// The part of a label before its first `_` or `.`, trimmed as labels are; the whole label if it has
+/// neither.
 ///
 /// HWU64 labels are `scenario_intent`, WOS labels are `domain.area`.
 ///
@@ -239,7 +240,7 @@ pub fn clinc_intents() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// assert_eq!(prefix("plain"), "plain");
 /// ```
 pub fn prefix(label: &str) -> &str {
-    label.split(['_', '.']).next().unwrap_or(label)
+    label.split(['_', '.']).next().unwrap_or(label).trim()
 }
 
 #[cfg(test)]
@@ -272,5 +273,7 @@ mod tests {
         assert_eq!(prefix("a.b_c"), "a");
         assert_eq!(prefix("a_b.c"), "a");
         assert_eq!(prefix("_x"), "");
+        // Else `home` and `home ` would be two classes, and one again once they are written and read.
+        assert_eq!(prefix("home\u{b}_door"), "home");
     }
 }

@@ -20,6 +20,14 @@ pub enum DatasetError {
         /// The system's reason.
         source: io::Error,
     },
+    /// Neither the cache directory nor the folder for temporary files can be written.
+    #[error(
+        "the bundled encoder cannot be unpacked: {source}; set ASTERISM_DATA to a folder that can be written"
+    )]
+    Unpack {
+        /// Why not in the second of them.
+        source: Box<DatasetError>,
+    },
     /// A required split has no file.
     #[error("{}: no file for the `{split}` split; looked for {looked_for}", dir.display())]
     MissingSplit {

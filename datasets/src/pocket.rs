@@ -123,7 +123,7 @@ pub fn model_dir(model: &Path) -> Result<PathBuf, DatasetError> {
 /// there already is compared byte for byte and replaced if it differs.
 ///
 /// # Errors
-/// [`DatasetError::Io`] if neither place can be written.
+/// [`DatasetError::Unpack`] if neither place can be written.
 ///
 /// ```
 /// let dir = datasets::pocket::encoder_dir()?;
@@ -141,7 +141,11 @@ pub fn encoder_dir() -> Result<PathBuf, DatasetError> {
         }
         Ok(dir)
     };
-    below(default_cache_dir()).or_else(|_| below(std::env::temp_dir().join("asterism")))
+    below(default_cache_dir())
+        .or_else(|_| below(std::env::temp_dir().join("asterism")))
+        .map_err(|source| DatasetError::Unpack {
+            source: Box::new(source),
+        })
 }
 
 /// Writes a file beside its place and renames it, so that no reader sees a part of it; processes that

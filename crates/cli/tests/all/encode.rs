@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use assert_cmd::Command;
 use encoder::SentenceEncoder;
 use encoder::{LoadOptions, Pooling, Precision, Prompt, QuantizedValues, Ranges, quantize};
@@ -546,6 +548,28 @@ fn without_a_model_the_bundled_encoder_is_used() {
     );
     // The files are kept, for the next time.
     assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_bundled_encoder_without_a_place_is_said_what_to_do_about() {
+    // No folder can be made below a file, by nobody.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let run = |cache: &Path, temporary: &Path| {
+        let mut command = asterism();
+        command.env("ASTERISM_DATA", cache).env("TMPDIR", temporary);
+        command.args(["encode", "a train to Rome"]);
+        command
+    };
+    let below = file.path().join("below");
+    let stderr = failure(&mut run(&below, &below), 2);
+    let said = stderr.replace("\n  │ ", " ");
+    assert!(
+        said.contains("the bundled encoder cannot be unpacked: cannot create"),
+        "{stderr}"
+    );
+    assert!(said.contains("set ASTERISM_DATA"), "{stderr}");
+    let temporary = tempfile::tempdir().unwrap();
+    success(&mut run(&below, temporary.path()));
 }
 
 #[test]
