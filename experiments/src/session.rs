@@ -13,9 +13,10 @@ use kernels::DeviceSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use training::{
-    BoxError, Checkpoint, CheckpointFiles, CheckpointStore, EventWriter, Experiment, Fault,
-    Interrupted, Interruption, MetricsLog, Outcome, Progress, RunDir, RunManifest, RunOptions,
-    RunnerMarks, Services, Skips, Step, StepReport, StopFlag, fixed_clock, peak_rss_mb, run_steps,
+    BoxError, Checkpoint, CheckpointFiles, CheckpointParts, CheckpointStore, EventWriter,
+    Experiment, Fault, FileContent, Interrupted, Interruption, MetricsLog, Outcome, Progress,
+    RunDir, RunManifest, RunOptions, RunnerMarks, Services, Skips, Step, StepReport, StopFlag,
+    fixed_clock, peak_rss_mb, run_steps,
 };
 
 use crate::config::to_toml;
@@ -166,7 +167,7 @@ pub(crate) trait Stage {
     ) -> Result<BTreeMap<String, Vec<usize>>, RunError>;
 
     /// The state as files of a checkpoint.
-    fn save(&self, state: &Self::State) -> Result<CheckpointFiles, RunError>;
+    fn save<'s>(&'s self, state: &'s Self::State) -> Result<CheckpointParts<'s>, RunError>;
 
     /// Whether the stage has decided to end before its planned steps.
     fn stopped(&self, _state: &Self::State) -> bool {
@@ -569,9 +570,9 @@ impl<'a> Session<'a> {
             metrics_lines: self.metrics.lines(),
             events_bytes: self.events.bytes(),
         };
-        let mut files = self.carried.clone();
-        files.insert(RUN_FILE.to_owned(), to_bytes(&self.state)?);
-        files.insert(training::RUNNER_FILE.to_owned(), to_bytes(&marks)?);
+        let mut files: CheckpointParts<'_> = borrowed(&self.carried).collect();
+        files.insert(RUN_FILE.to_owned(), to_bytes(&self.state)?.into());
+        files.insert(training::RUNNER_FILE.to_owned(), to_bytes(&marks)?.into());
         self.store.save(self.offset, &files)?;
         Ok(self.store.keep_last(self.checkpoints_kept)?)
     }
@@ -586,6 +587,13 @@ fn split_carried(files: CheckpointFiles) -> (CheckpointFiles, CheckpointFiles) {
         .into_iter()
         .filter(|(name, _)| name != RUN_FILE && name != training::RUNNER_FILE)
         .partition(|(name, _)| name.starts_with(CARRIED))
+}
+
+/// Files of the seed, for one more checkpoint.
+fn borrowed(files: &CheckpointFiles) -> impl Iterator<Item = (String, FileContent<'_>)> {
+    files
+        .iter()
+        .map(|(name, bytes)| (name.clone(), bytes.as_slice().into()))
 }
 
 fn to_bytes<T: Serialize>(value: &T) -> Result<Vec<u8>, RunError> {
@@ -722,10 +730,11 @@ impl<S: Stage> Experiment for Running<'_, S> {
         })
     }
 
-    fn save(&self, state: &S::State) -> Result<CheckpointFiles, BoxError> {
+    fn save<'s>(&'s self, state: &'s S::State) -> Result<CheckpointParts<'s>, BoxError> {
         let mut files = self.stage.save(state).map_err(boxed)?;
-        files.extend(self.carried.clone());
-        files.insert(RUN_FILE.to_owned(), to_bytes(&self.run).map_err(boxed)?);
+        files.extend(borrowed(self.carried));
+        let run = to_bytes(&self.run).map_err(boxed)?;
+        files.insert(RUN_FILE.to_owned(), run.into());
         Ok(files)
     }
 }
@@ -896,10 +905,10 @@ mod tests {
             Ok(BTreeMap::from([("rows".to_owned(), vec![step as usize])]))
         }
 
-        fn save(&self, state: &u64) -> Result<CheckpointFiles, RunError> {
-            Ok(CheckpointFiles::from([(
+        fn save(&self, state: &u64) -> Result<CheckpointParts<'_>, RunError> {
+            Ok(CheckpointParts::from([(
                 "sum".to_owned(),
-                to_bytes(state)?,
+                to_bytes(state)?.into(),
             )]))
         }
     }

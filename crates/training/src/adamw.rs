@@ -24,6 +24,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 use kernels::{AdamWUpdate, DecayOrder, adamw_update};
 
+use crate::deferred_tensors::DeferredTensors;
 use crate::error::{Error, Mismatch, Result};
 use crate::module_state::{NamedTensors, Path};
 
@@ -262,6 +263,23 @@ impl AdamW {
             out.insert(format!("step/{path}"), TensorData::new(vec![step], [1]));
         }
         Ok(out)
+    }
+
+    /// The same tensors, read one at a time while they are written.
+    pub fn deferred_state(&self) -> DeferredTensors {
+        let mut out = DeferredTensors::default();
+        for (path, moments) in &self.moments {
+            for (kind, tensor) in [("m", &moments.m), ("v", &moments.v)] {
+                let (name, shape) = (format!("{kind}/{path}"), moments.shape.clone());
+                let tensor = tensor.clone();
+                let read = move || tensor.clone().into_data();
+                out.insert(name, DType::F32, shape, read);
+            }
+            let step = i64::try_from(moments.step).unwrap_or(i64::MAX);
+            let read = move || TensorData::new(vec![step], [1]);
+            out.insert(format!("step/{path}"), DType::I64, vec![1], read);
+        }
+        out
     }
 
     /// Replaces the state by one made with [`state`](Self::state) for a module of the same

@@ -14,6 +14,7 @@
 //! [`CheckpointStore::latest`] takes the newest directory whose manifest verifies and clears such
 //! leftovers (an `.old-` one goes back to its name if its replacement never arrived).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::deferred_tensors::DeferredTensors;
 use crate::error::{CheckpointDefect, Error, FileOperation, Result, file_error};
 use crate::file_layer::{DiskLayer, FileLayer};
 
@@ -32,8 +34,82 @@ const TEMPORARY: &str = ".tmp-";
 const OLD: &str = ".old-";
 const TRASH: &str = ".trash-";
 
+/// Small parts of a file are written together up to so many bytes.
+const GATHERED: usize = 1 << 16;
+
 /// Contents of a checkpoint by plain file name.
 pub type CheckpointFiles = BTreeMap<String, Vec<u8>>;
+
+/// What a file of a checkpoint is written from.
+pub trait CheckpointContent {
+    /// Hands the bytes to `out`, in as many parts as suits.
+    ///
+    /// # Errors
+    /// Its own and those of `out`.
+    fn write(&self, out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+}
+
+impl CheckpointContent for Vec<u8> {
+    fn write(&self, out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        out(self)
+    }
+}
+
+/// A file of a checkpoint that need not be in memory before it is written.
+#[derive(Debug)]
+pub enum FileContent<'a> {
+    /// Bytes.
+    Bytes(Cow<'a, [u8]>),
+    /// A safetensors file, written tensor by tensor.
+    Tensors(DeferredTensors),
+}
+
+/// Files of a checkpoint to be written, by plain file name.
+pub type CheckpointParts<'a> = BTreeMap<String, FileContent<'a>>;
+
+impl CheckpointContent for FileContent<'_> {
+    fn write(&self, out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match self {
+            Self::Bytes(bytes) => out(bytes),
+            Self::Tensors(tensors) => tensors.write(out),
+        }
+    }
+}
+
+impl From<Vec<u8>> for FileContent<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(Cow::Owned(bytes))
+    }
+}
+
+impl<'a> From<&'a [u8]> for FileContent<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<DeferredTensors> for FileContent<'_> {
+    fn from(tensors: DeferredTensors) -> Self {
+        Self::Tensors(tensors)
+    }
+}
+
+/// The files as [`CheckpointStore::latest`] would read them back.
+///
+/// # Errors
+/// Those of the contents.
+pub fn in_memory(parts: &CheckpointParts<'_>) -> Result<CheckpointFiles> {
+    let mut files = CheckpointFiles::new();
+    for (name, content) in parts {
+        let mut bytes = Vec::new();
+        content.write(&mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        files.insert(name.clone(), bytes);
+    }
+    Ok(files)
+}
 
 /// A verified checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,9 +201,13 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// [`Error::CheckpointFileName`] for a name that is not a plain file name; [`Error::File`] with
-    /// the operation and path that failed (a full disk included). After an error every earlier
-    /// checkpoint is as it was.
-    pub fn save(&self, step: u64, files: &CheckpointFiles) -> Result<PathBuf> {
+    /// the operation and path that failed (a full disk included); those of the contents. After an
+    /// error every earlier checkpoint is as it was.
+    pub fn save<C: CheckpointContent>(
+        &self,
+        step: u64,
+        files: &BTreeMap<String, C>,
+    ) -> Result<PathBuf> {
         if let Some(name) = files.keys().find(|name| !is_plain(name)) {
             return Err(Error::CheckpointFileName { name: name.clone() });
         }
@@ -143,7 +223,12 @@ impl CheckpointStore {
         written
     }
 
-    fn write_complete(&self, target: &Path, step: u64, files: &CheckpointFiles) -> Result<()> {
+    fn write_complete<C: CheckpointContent>(
+        &self,
+        target: &Path,
+        step: u64,
+        files: &BTreeMap<String, C>,
+    ) -> Result<()> {
         self.remove_if_present(target)?;
         self.layer
             .create_dir_all(target)
@@ -153,12 +238,8 @@ impl CheckpointStore {
             step,
             files: BTreeMap::new(),
         };
-        for (name, bytes) in files {
-            self.write_synced(&target.join(name), bytes)?;
-            let entry = Entry {
-                size: bytes.len() as u64,
-                sha256: sha256(bytes),
-            };
+        for (name, content) in files {
+            let entry = self.write_content(&target.join(name), content)?;
             manifest.files.insert(name.clone(), entry);
         }
         let text = serde_json::to_vec_pretty(&manifest).map_err(|source| Error::Json {
@@ -167,6 +248,35 @@ impl CheckpointStore {
         })?;
         self.write_synced(&target.join(MANIFEST), &text)?;
         self.sync_dir(target)
+    }
+
+    /// Writes and flushes a file part by part.
+    fn write_content(&self, path: &Path, content: &impl CheckpointContent) -> Result<Entry> {
+        let write = |source| file_error(FileOperation::Write, path)(source);
+        let mut file = self.layer.append_after(path, 0).map_err(write)?;
+        let (mut size, mut digest) = (0, Sha256::new());
+        let mut gathered = Vec::new();
+        content.write(&mut |part| {
+            size += part.len() as u64;
+            digest.update(part);
+            if gathered.len() + part.len() <= GATHERED {
+                gathered.extend_from_slice(part);
+                return Ok(());
+            }
+            if !gathered.is_empty() {
+                file.append(&gathered).map_err(write)?;
+                gathered.clear();
+            }
+            file.append(part).map_err(write)
+        })?;
+        if !gathered.is_empty() {
+            file.append(&gathered).map_err(write)?;
+        }
+        file.sync().map_err(file_error(FileOperation::Sync, path))?;
+        Ok(Entry {
+            size,
+            sha256: hex(digest),
+        })
     }
 
     fn write_synced(&self, path: &Path, bytes: &[u8]) -> Result<()> {
@@ -469,9 +579,13 @@ fn is_plain(name: &str) -> bool {
 }
 
 fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::new_with_prefix(bytes))
+}
+
+fn hex(digest: Sha256) -> String {
     use std::fmt::Write;
     let mut out = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
+    for byte in digest.finalize() {
         // Writing to a string cannot fail.
         let _ = write!(out, "{byte:02x}");
     }
@@ -529,6 +643,63 @@ mod tests {
             }
         }
         injected
+    }
+
+    /// Hands out parts of these lengths, then maybe an error.
+    struct Parts(Vec<usize>, bool);
+
+    impl CheckpointContent for Parts {
+        fn write(&self, out: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+            for (byte, length) in (1..).zip(&self.0) {
+                out(&vec![byte; *length])?;
+            }
+            let name = "parts".to_owned();
+            self.1
+                .then_some(())
+                .ok_or(Error::CheckpointFileName { name })
+        }
+    }
+
+    #[test]
+    fn parts_of_any_length_are_one_file() {
+        let run = tempfile::tempdir().unwrap();
+        let store = CheckpointStore::new(run.path());
+        let lengths = [
+            vec![],
+            vec![0],
+            vec![3, 0, 5],
+            vec![GATHERED, 1],
+            vec![1, GATHERED],
+            vec![7, GATHERED + 1, 2, 2 * GATHERED, 9],
+        ];
+        for (step, lengths) in (0..).zip(lengths) {
+            let expected: Vec<u8> = (1..)
+                .zip(&lengths)
+                .flat_map(|(byte, length)| vec![byte; *length])
+                .collect();
+            let files = BTreeMap::from([("file".to_owned(), Parts(lengths, true))]);
+            store.save(step, &files).unwrap();
+            let found = store.latest().unwrap().unwrap();
+            assert_eq!(
+                (found.step, found.file("file").unwrap()),
+                (step, &expected[..])
+            );
+        }
+    }
+
+    #[test]
+    fn content_that_fails_leaves_what_was_there() {
+        let run = tempfile::tempdir().unwrap();
+        let store = CheckpointStore::new(run.path());
+        store.save(1, &files(1)).unwrap();
+        let broken = BTreeMap::from([("file".to_owned(), Parts(vec![3, 2 * GATHERED], false))]);
+        for step in [1, 2] {
+            let error = store.save(step, &broken).unwrap_err();
+            assert!(matches!(error, Error::CheckpointFileName { .. }), "{error}");
+            let names = DiskLayer.list(&run.path().join(DIRECTORY)).unwrap();
+            assert_eq!(names, [directory_name(1)]);
+            assert_eq!(store.latest().unwrap().unwrap().files, files(1));
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod checkpoint;
 mod clip;
 #[cfg(feature = "tui")]
 mod dashboard;
+mod deferred_tensors;
 mod early_stopping;
 mod error;
 #[cfg(test)]
@@ -53,10 +54,14 @@ mod tensorboard;
 mod timing;
 
 pub use adamw::{AdamW, AdamWConfig, PathPredicate};
-pub use checkpoint::{Checkpoint, CheckpointFiles, CheckpointStore, Rejected, latest};
+pub use checkpoint::{
+    Checkpoint, CheckpointContent, CheckpointFiles, CheckpointParts, CheckpointStore, FileContent,
+    Rejected, in_memory, latest,
+};
 pub use clip::{Clip, clip, clip_scale, global_norm};
 #[cfg(feature = "tui")]
 pub use dashboard::Dashboard;
+pub use deferred_tensors::DeferredTensors;
 pub use early_stopping::{EarlyStopping, EarlyStoppingConfig, Goal, Verdict};
 pub use error::{BoxError, CheckpointDefect, Error, FileOperation, Mismatch, Result};
 pub use file_layer::{AppendFile, DiskLayer, FileLayer, write_atomically};

@@ -101,13 +101,7 @@ pub fn to_safetensors(tensors: &NamedTensors) -> Result<Vec<u8>> {
     let refuse = |reason: String| Error::SafeTensors { operation, reason };
     let mut views = Vec::with_capacity(tensors.len());
     for (name, data) in tensors {
-        let dtype = match data.dtype() {
-            DType::F32 => Dtype::F32,
-            DType::I64 => Dtype::I64,
-            DType::I32 => Dtype::I32,
-            DType::U8 => Dtype::U8,
-            other => return Err(element_type(name, format!("{other:?}"))),
-        };
+        let dtype = file_type(name, data.dtype())?;
         let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())
             .map_err(|error| refuse(format!("tensor `{name}`: {error}")))?;
         views.push((name.as_str(), view));
@@ -173,7 +167,18 @@ pub fn load_module<M: Module>(
     load_named_tensors(module, from_safetensors(bytes, non_finite)?, operation)
 }
 
-fn element_type(name: &str, found: String) -> Error {
+/// The type of a tensor in a safetensors file.
+pub(crate) fn file_type(name: &str, dtype: DType) -> Result<Dtype> {
+    Ok(match dtype {
+        DType::F32 => Dtype::F32,
+        DType::I64 => Dtype::I64,
+        DType::I32 => Dtype::I32,
+        DType::U8 => Dtype::U8,
+        other => return Err(element_type(name, format!("{other:?}"))),
+    })
+}
+
+pub(crate) fn element_type(name: &str, found: String) -> Error {
     Error::ElementType {
         name: name.to_owned(),
         found,

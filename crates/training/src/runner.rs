@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Checkpoint, CheckpointFiles, CheckpointStore};
+use crate::checkpoint::{Checkpoint, CheckpointParts, CheckpointStore};
 use crate::error::{BoxError, Error, Result};
 use crate::guard::{Fault, is_loss};
 use crate::metrics_log::MetricsLog;
@@ -91,11 +91,12 @@ pub trait Experiment {
         step: u64,
     ) -> Result<Step<Self::State>, BoxError>;
 
-    /// The state as files of a checkpoint.
+    /// The state as files of a checkpoint. Tensors are best handed over as [`DeferredTensors`], which
+    /// are in memory one at a time.
     ///
     /// # Errors
     /// The experiment's own; the loop ends with [`Error::Step`].
-    fn save(&self, state: &Self::State) -> Result<CheckpointFiles, BoxError>;
+    fn save<'s>(&'s self, state: &'s Self::State) -> Result<CheckpointParts<'s>, BoxError>;
 }
 
 /// Which steps to run and when to save.
@@ -385,7 +386,7 @@ fn save<E: Experiment>(
         operation: "write runner.json of the checkpoint",
         source,
     })?;
-    if files.insert(RUNNER_FILE.to_owned(), text).is_some() {
+    if files.insert(RUNNER_FILE.to_owned(), text.into()).is_some() {
         return Err(Error::CheckpointFileName {
             name: RUNNER_FILE.to_owned(),
         });
@@ -410,9 +411,9 @@ mod tests {
     use super::*;
     use crate::faults::{FAULTS, Failing};
     use crate::{
-        AdamW, AdamWConfig, DiskLayer, Examined, FileLayer, LinearSchedule, NonFinite, Quiet,
-        RunDir, RunManifest, Streams, clip, examine, fixed_clock, from_safetensors, load_module,
-        save_module, shuffle, stream, to_safetensors,
+        AdamW, AdamWConfig, DeferredTensors, DiskLayer, Examined, FileLayer, LinearSchedule,
+        NonFinite, Quiet, RunDir, RunManifest, Streams, clip, examine, fixed_clock,
+        from_safetensors, load_module, shuffle, stream,
     };
 
     #[derive(Module, Debug)]
@@ -605,16 +606,17 @@ mod tests {
             Ok(Step::Done { state, report })
         }
 
-        fn save(&self, state: &State) -> Result<CheckpointFiles, BoxError> {
-            let mut files = CheckpointFiles::from([
-                ("model.safetensors".into(), save_module(&state.model)?),
+        fn save<'s>(&'s self, state: &'s State) -> Result<CheckpointParts<'s>, BoxError> {
+            let model = DeferredTensors::of_module(&state.model);
+            let mut files = CheckpointParts::from([
+                ("model.safetensors".into(), model.into()),
                 (
                     "optimiser.safetensors".into(),
-                    to_safetensors(&state.optimiser.state()?)?,
+                    state.optimiser.deferred_state().into(),
                 ),
             ]);
             if let Some(report) = &self.half {
-                files.insert("half.json".into(), serde_json::to_vec(report)?);
+                files.insert("half.json".into(), serde_json::to_vec(report)?.into());
             }
             Ok(files)
         }
@@ -949,8 +951,8 @@ mod tests {
             let state = state + 1;
             Ok(Step::Done { state, report })
         }
-        fn save(&self, _: &u64) -> Result<CheckpointFiles, BoxError> {
-            Ok(CheckpointFiles::from([(self.file.into(), vec![])]))
+        fn save(&self, _: &u64) -> Result<CheckpointParts<'_>, BoxError> {
+            Ok(CheckpointParts::from([(self.file.into(), vec![].into())]))
         }
     }
 

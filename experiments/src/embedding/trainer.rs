@@ -9,9 +9,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use encoder::{BertModel, Embeddings, Pooling, SentenceEncoder, TokenBatch, encode_ids};
 use serde::{Deserialize, Serialize};
 use training::{
-    AdamW, AdamWConfig, CheckpointFiles, Examined, LinearSchedule, NonFinite, PathPredicate,
-    Streams, accumulated_backward, cached_backward, examine, from_safetensors, load_module,
-    save_module, stream, to_safetensors,
+    AdamW, AdamWConfig, CheckpointFiles, CheckpointParts, DeferredTensors, Examined,
+    LinearSchedule, NonFinite, PathPredicate, Streams, accumulated_backward, cached_backward,
+    examine, from_safetensors, load_module, stream,
 };
 
 use super::dev_set::{DevScore, DevSet};
@@ -550,21 +550,23 @@ impl<M: Method> Stage for Trainer<'_, M> {
         self.method.rows(step)
     }
 
-    fn save(&self, state: &Self::State) -> Result<CheckpointFiles, RunError> {
-        let mut files = CheckpointFiles::from([
-            (MODEL.to_owned(), save_module(&state.model)?),
+    fn save<'s>(&'s self, state: &'s Self::State) -> Result<CheckpointParts<'s>, RunError> {
+        let best =
+            serde_json::to_vec(&state.best).map_err(|error| RunError::Data(error.to_string()))?;
+        let mut files = CheckpointParts::from([
+            (
+                MODEL.to_owned(),
+                DeferredTensors::of_module(&state.model).into(),
+            ),
             (
                 OPTIMIZER.to_owned(),
-                to_safetensors(&state.optimizer.state()?)?,
+                state.optimizer.deferred_state().into(),
             ),
-            (
-                SELECTION.to_owned(),
-                serde_json::to_vec(&state.best)
-                    .map_err(|error| RunError::Data(error.to_string()))?,
-            ),
+            (SELECTION.to_owned(), best.into()),
         ]);
         if let Some(kept) = &state.kept {
-            files.insert(BEST.to_owned(), save_module(kept)?);
+            let kept = DeferredTensors::of_module(kept);
+            files.insert(BEST.to_owned(), kept.into());
         }
         Ok(files)
     }
@@ -595,7 +597,7 @@ mod tests {
     use datasets::ScoredPair;
     use encoder::bert::Linear;
     use encoder::{BertConfig, TextTokenizer};
-    use training::{named_tensors, row_parts};
+    use training::{in_memory, named_tensors, row_parts, save_module};
 
     use super::super::freeze::below_top;
     use super::super::text_table::Column;
@@ -708,6 +710,11 @@ mod tests {
         }
     }
 
+    /// The files of a checkpoint.
+    fn saved(trainer: &Trainer<'_, Shrink>, state: &TrainerState<NoHead>) -> CheckpointFiles {
+        in_memory(&trainer.save(state).unwrap()).unwrap()
+    }
+
     /// Steps in a range, with the figures of each.
     fn steps(
         trainer: &mut Trainer<'_, Shrink>,
@@ -771,7 +778,7 @@ mod tests {
         for cut in [1, 2, 5] {
             let state = trainer.start(model(&encoder)).unwrap();
             let (state, mut values) = steps(&mut trainer, state, 0..cut);
-            let files = trainer.save(&state).unwrap();
+            let files = saved(&trainer, &state);
             let (state, rest) = steps(&mut trainer, state, cut..6);
             values.extend(rest.clone());
             assert!(values[0]["loss"] > values[5]["loss"]);
@@ -779,10 +786,7 @@ mod tests {
             let resumed = trainer.resume(model(&encoder), &files).unwrap();
             let (resumed, again) = steps(&mut trainer, resumed, cut..6);
             assert_eq!(again, rest, "cut after {cut}");
-            let (one, two) = (
-                trainer.save(&state).unwrap(),
-                trainer.save(&resumed).unwrap(),
-            );
+            let (one, two) = (saved(&trainer, &state), saved(&trainer, &resumed));
             assert!(one == two, "cut after {cut}");
         }
     }
@@ -805,7 +809,7 @@ mod tests {
                 let state = trainer.start(model(&encoder)).unwrap();
                 let (state, mut values) = steps(&mut trainer, state, 0..1);
                 // A checkpoint keeps them frozen.
-                let files = trainer.save(&state).unwrap();
+                let files = saved(&trainer, &state);
                 let state = trainer.resume(model(&encoder), &files).unwrap();
                 let (state, rest) = steps(&mut trainer, state, 1..6);
                 values.extend(rest);
@@ -816,7 +820,7 @@ mod tests {
                     let still = frozen.matches(&name) || name.contains("pooler");
                     assert_eq!(before == after[&name], still, "{name}");
                 }
-                let moments = tensors(&trainer.save(&state).unwrap()[OPTIMIZER]);
+                let moments = tensors(&saved(&trainer, &state)[OPTIMIZER]);
                 assert!(moments.keys().all(|name| !frozen.matches(&name[2..])));
                 found.push(values[0]["grad_norm"]);
             }
@@ -921,7 +925,7 @@ mod tests {
         let (texts, dev) = (texts(&encoder), dev(&encoder));
         let trainer = trainer(&texts, &dev, 1e-3);
         let state = trainer.start(model(&encoder)).unwrap();
-        let files = trainer.save(&state).unwrap();
+        let files = saved(&trainer, &state);
         for name in [MODEL, OPTIMIZER, SELECTION] {
             let mut files = files.clone();
             files.remove(name);

@@ -30,8 +30,8 @@ use queue::{
     update_momentum,
 };
 use training::{
-    AdamW, CheckpointFiles, Examined, LinearSchedule, NonFinite, Plan, Streams, examine,
-    from_safetensors, load_module, save_module, shuffle, stream, to_safetensors,
+    AdamW, CheckpointFiles, CheckpointParts, DeferredTensors, Examined, LinearSchedule, NonFinite,
+    Plan, Streams, examine, from_safetensors, load_module, shuffle, stream,
 };
 
 use super::augment::replace_tokens;
@@ -416,24 +416,30 @@ impl Stage for Contrast<'_> {
         Ok(BTreeMap::from([("rows".to_owned(), rows)]))
     }
 
-    fn save(&self, state: &ContrastState) -> Result<CheckpointFiles, RunError> {
-        let mut files = CheckpointFiles::new();
-        files.insert("model.safetensors".into(), save_module(&state.model)?);
-        files.insert("momentum.safetensors".into(), save_module(&state.momentum)?);
-        files.insert(
-            "optimizer.safetensors".into(),
-            to_safetensors(&state.optimizer.state()?)?,
-        );
+    fn save<'s>(&'s self, state: &'s ContrastState) -> Result<CheckpointParts<'s>, RunError> {
+        let mut files = CheckpointParts::from([
+            (
+                "model.safetensors".to_owned(),
+                DeferredTensors::of_module(&state.model).into(),
+            ),
+            (
+                "momentum.safetensors".to_owned(),
+                DeferredTensors::of_module(&state.momentum).into(),
+            ),
+            (
+                "optimizer.safetensors".to_owned(),
+                state.optimizer.deferred_state().into(),
+            ),
+        ]);
         let mut bank = training::NamedTensors::new();
         if let Some(rows) = &state.bank {
             bank.insert("bank".into(), rows.to_data()?);
         }
-        files.insert("bank.safetensors".into(), to_safetensors(&bank)?);
-        files.insert(
-            "policy.json".into(),
-            serde_json::to_vec(&state.policy.state())
-                .map_err(|error| RunError::Data(format!("write policy.json: {error}")))?,
-        );
+        let bank = DeferredTensors::from(bank);
+        files.insert("bank.safetensors".to_owned(), bank.into());
+        let policy = serde_json::to_vec(&state.policy.state())
+            .map_err(|error| RunError::Data(format!("write policy.json: {error}")))?;
+        files.insert("policy.json".to_owned(), policy.into());
         Ok(files)
     }
 }

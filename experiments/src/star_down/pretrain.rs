@@ -10,9 +10,9 @@ use encoder::{BertModel, MlmHead, Pooling, SentenceEncoder, TextTokenizer, Token
 use losses::{CoarseCrossEntropy, MaskedLm};
 use serde::{Deserialize, Serialize};
 use training::{
-    AdamW, AdamWConfig, CheckpointFiles, EarlyStopping, EarlyStoppingConfig, Examined, Goal,
-    LinearSchedule, NonFinite, Plan, Streams, Verdict, examine, from_safetensors, load_module,
-    save_module, shuffle, stream, to_safetensors,
+    AdamW, AdamWConfig, CheckpointFiles, CheckpointParts, DeferredTensors, EarlyStopping,
+    EarlyStoppingConfig, Examined, Goal, LinearSchedule, NonFinite, Plan, Streams, Verdict,
+    examine, from_safetensors, load_module, shuffle, stream,
 };
 
 use super::config::StarDownConfig;
@@ -427,19 +427,23 @@ impl Stage for Pretrain<'_> {
         Ok(rows)
     }
 
-    fn save(&self, state: &PretrainState) -> Result<CheckpointFiles, RunError> {
+    fn save<'s>(&'s self, state: &'s PretrainState) -> Result<CheckpointParts<'s>, RunError> {
         let stopping = serde_json::to_vec(&state.stopping)
             .map_err(|error| RunError::Data(format!("write {STOPPING}: {error}")))?;
-        let mut files = CheckpointFiles::from([
-            (STOPPING.to_owned(), stopping),
-            ("model.safetensors".to_owned(), save_module(&state.model)?),
+        let mut files = CheckpointParts::from([
+            (STOPPING.to_owned(), stopping.into()),
+            (
+                "model.safetensors".to_owned(),
+                DeferredTensors::of_module(&state.model).into(),
+            ),
             (
                 "optimizer.safetensors".to_owned(),
-                to_safetensors(&state.optimizer.state()?)?,
+                state.optimizer.deferred_state().into(),
             ),
         ]);
         if let Some(best) = &state.best {
-            files.insert("best.safetensors".into(), save_module(best)?);
+            let best = DeferredTensors::of_module(best);
+            files.insert("best.safetensors".to_owned(), best.into());
         }
         Ok(files)
     }
