@@ -15,10 +15,10 @@
 //! leftovers (an `.old-` one goes back to its name if its replacement never arrived).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -173,6 +173,8 @@ struct Entry {
 pub struct CheckpointStore {
     directory: PathBuf,
     layer: Arc<dyn FileLayer>,
+    /// Steps whose contents were found damaged, which their manifests do not show.
+    damaged: Mutex<BTreeSet<u64>>,
 }
 
 impl std::fmt::Debug for CheckpointStore {
@@ -194,6 +196,7 @@ impl CheckpointStore {
         Self {
             directory: run_dir.as_ref().join(DIRECTORY),
             layer,
+            damaged: Mutex::default(),
         }
     }
 
@@ -219,6 +222,8 @@ impl CheckpointStore {
         if written.is_err() {
             // Best effort: gives a full disk its space back. The error to report is the first one.
             let _ = self.layer.remove_dir_all(&temporary);
+        } else {
+            self.damaged().remove(&step);
         }
         written
     }
@@ -361,6 +366,7 @@ impl CheckpointStore {
             let bytes = self.read(&self.path_of(step).join(&name))?;
             let found = sha256(&bytes);
             if found != entry.sha256 {
+                self.damaged().insert(step);
                 return Err(self.defect(
                     step,
                     CheckpointDefect::Hash {
@@ -386,8 +392,8 @@ impl CheckpointStore {
     }
 
     /// Removes all but the newest `n` checkpoints (at least one stays). A directory whose manifest
-    /// is damaged or whose file sizes are wrong does not count as one of the `n`; contents are not
-    /// hashed again.
+    /// is damaged, whose file sizes are wrong, or that this store has read and found damaged does not
+    /// count as one of the `n`; contents are not hashed again.
     ///
     /// # Errors
     /// [`Error::File`] with the operation and path that failed.
@@ -396,6 +402,8 @@ impl CheckpointStore {
         for step in self.steps()?.into_iter().rev() {
             if good < n.max(1) {
                 match self.manifest(step) {
+                    // Else a run that passed it over would lose what it writes after that.
+                    Ok(_) if self.damaged().contains(&step) => {}
                     Ok(_) => good += 1,
                     Err(Error::Checkpoint { .. }) => {}
                     Err(error) => return Err(error),
@@ -411,6 +419,11 @@ impl CheckpointStore {
             self.remove_if_present(&trash)?;
         }
         Ok(())
+    }
+
+    /// A set is never half changed, so a panic elsewhere does not matter.
+    fn damaged(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Directory of the checkpoint of `step`, whether or not it exists.
@@ -779,6 +792,25 @@ mod tests {
         fs::remove_file(store.path_of(3).join("state.json")).unwrap();
         store.keep_last(1).unwrap();
         assert_eq!(store.latest().unwrap().unwrap().step, 2);
+    }
+
+    #[test]
+    fn what_is_written_after_a_damaged_one_was_passed_over_stays() {
+        let run = tempfile::tempdir().unwrap();
+        let store = CheckpointStore::new(run.path());
+        store.save(10, &files(1)).unwrap();
+        store.save(20, &files(2)).unwrap();
+        // Of the right size, so that only reading shows it.
+        fs::write(store.path_of(20).join("state.json"), [0, 0, 0]).unwrap();
+        assert_eq!(store.latest().unwrap().unwrap().step, 10);
+        store.save(15, &files(3)).unwrap();
+        store.keep_last(1).unwrap();
+        assert_eq!(store.latest().unwrap().unwrap().step, 15);
+        // Written again it counts.
+        store.save(20, &files(4)).unwrap();
+        store.keep_last(1).unwrap();
+        assert_eq!(store.steps().unwrap(), [20]);
+        assert_eq!(store.latest().unwrap().unwrap().files, files(4));
     }
 
     #[test]
