@@ -68,8 +68,9 @@ impl Clusterer for Dbscan {
 ///
 /// Points are listed so that neighbours in density follow one another, each with its reachability
 /// distance. A new cluster begins where that distance exceeds `radius` at a point that is dense
-/// itself; a point that is not dense there is noise. Quadratic in n and slower than [`Dbscan`]; unlike
-/// there a border point goes to the cluster that reaches it at the smallest distance.
+/// itself. Quadratic in n and slower than [`Dbscan`]; unlike there a border point, within `radius` of
+/// dense points but not dense itself, goes to the cluster that reaches it at the smallest distance.
+/// Whatever no dense point reaches is noise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Optics {
     /// Points that make a neighbourhood dense, at least 2.
@@ -108,10 +109,12 @@ impl Clusterer for Optics {
             .map_err(|error| no_result(self.name(), &data, error))?
             .transform(data.view());
         let mut labels = vec![None; data.nrows()];
+        let mut cores = vec![None; data.nrows()];
         let mut clusters = 0_usize;
         for sample in analysis.iter() {
             let reached = sample.reachability_distance().is_some_and(|r| r <= radius);
-            let dense = sample.core_distance().is_some_and(|c| c <= radius);
+            let core = sample.core_distance().filter(|core| *core <= radius);
+            let dense = core.is_some();
             let begins = if clusters == 0 {
                 dense || reached
             } else {
@@ -124,9 +127,42 @@ impl Clusterer for Optics {
             }
             if let Some(label) = labels.get_mut(sample.index()) {
                 *label = Some(clusters - 1);
+                cores[sample.index()] = core;
             }
         }
+        reach_border_points(&data, &cores, radius, &mut labels);
         Ok(Clustering::from_canonical(&prepared, &labels))
+    }
+}
+
+/// Gives each point that is not dense the cluster of the dense point with the smallest reachability
+/// distance to it. In the list a border point may stand before those that would reach it, depending on
+/// where the list began.
+fn reach_border_points(
+    data: &Array2<f64>,
+    cores: &[Option<f64>],
+    radius: f64,
+    labels: &mut [Option<usize>],
+) {
+    let dense: Vec<(f64, usize, Option<usize>)> = cores
+        .iter()
+        .enumerate()
+        .filter_map(|(row, core)| core.map(|core| (core, row, labels[row])))
+        .collect();
+    for (row, point) in data.outer_iter().enumerate() {
+        if cores[row].is_some() {
+            continue;
+        }
+        let reached = dense.iter().filter_map(|&(core, other, label)| {
+            let squares = point
+                .iter()
+                .zip(data.row(other))
+                .map(|(a, b)| (a - b) * (a - b));
+            let reachability = squares.sum::<f64>().sqrt().max(core);
+            (reachability <= radius).then_some((reachability, label))
+        });
+        let nearest = reached.min_by(|a, b| a.0.total_cmp(&b.0));
+        labels[row] = nearest.and_then(|(_, label)| label);
     }
 }
 
@@ -345,6 +381,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn equal_border_points_share_a_label() {
+        // A dense group, a bridge of two equal points, a lone pair.
+        let points = array![
+            [0.0, 0.0],
+            [0.0, 0.0],
+            [0.0, 0.0],
+            [0.0, 0.0],
+            [1.0, 0.0],
+            [1.0, 0.0],
+            [2.5, 0.0],
+            [2.5, 0.0]
+        ];
+        for turn in 0..8 {
+            let turned = Array2::from_shape_fn((8, 2), |(i, j)| points[[(i + turn) % 8, j]]);
+            for clusterer in [&Dbscan::new(4, 1.1) as &dyn Clusterer, &Optics::new(4, 1.1)] {
+                let found = clusterer.cluster(turned.view()).unwrap();
+                for i in 0..8 {
+                    let expected = ((i + turn) % 8 < 6).then_some(0);
+                    assert_eq!(found.labels[i], expected, "{} {turn}", clusterer.name());
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn dense_points_follow_the_definition(
@@ -366,8 +427,8 @@ mod tests {
                     }
                     if component[i].is_some() {
                         prop_assert!(found.labels[i].is_some());
-                    } else if options[i].is_empty() {
-                        prop_assert_eq!(found.labels[i], None);
+                    } else {
+                        prop_assert_eq!(found.labels[i].is_none(), options[i].is_empty());
                     }
                 }
                 let again = clusterer.cluster(turned.view()).unwrap();
