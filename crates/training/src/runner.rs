@@ -91,8 +91,8 @@ pub trait Experiment {
         step: u64,
     ) -> Result<Step<Self::State>, BoxError>;
 
-    /// The state as files of a checkpoint. Tensors are best handed over as [`DeferredTensors`], which
-    /// are in memory one at a time.
+    /// The state as files of a checkpoint. Tensors are best handed over as
+    /// [`DeferredTensors`](crate::DeferredTensors), which are in memory one at a time.
     ///
     /// # Errors
     /// The experiment's own; the loop ends with [`Error::Step`].
