@@ -326,10 +326,10 @@ impl<'a> Session<'a> {
     pub(crate) fn run<P: Program>(&mut self, program: &mut P) -> Result<(), RunError> {
         let phases = program.phases();
         let seed_steps: u64 = phases.iter().sum();
+        self.offset =
+            seed_steps * self.state.seed as u64 + phases.iter().take(self.state.phase).sum::<u64>();
         while let Some(seed) = self.seeds.get(self.state.seed).copied() {
             while self.state.phase < phases.len() {
-                self.offset = seed_steps * self.state.seed as u64
-                    + phases[..self.state.phase].iter().sum::<u64>();
                 // Phases without steps never look at the request themselves.
                 self.heed_signals()?;
                 program.phase(self, self.state.phase, seed)?;
@@ -342,9 +342,6 @@ impl<'a> Session<'a> {
             self.state.seed += 1;
             self.state.phase = 0;
             self.carried.clear();
-            // Not left to the phases: after a kill between their boundary and this one, none of
-            // them comes by here.
-            self.offset = seed_steps * self.state.seed as u64;
             self.save_boundary()?;
         }
         Ok(())

@@ -124,7 +124,7 @@ pub struct Store {
     /// Why a line could not be written, if it could not be taken back either.
     poisoned: Option<String>,
     healed: Vec<Healed>,
-    /// Released when it is closed.
+    /// Released when it is dropped.
     _lock: LockFile,
 }
 

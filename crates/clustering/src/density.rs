@@ -3,7 +3,7 @@
 use linfa::ParamGuard;
 use linfa::traits::Transformer;
 use linfa_clustering::{Dbscan as LinfaDbscan, Optics as LinfaOptics};
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::clusterer::{Clusterer, Clustering, reduced};
 use crate::error::{ClusteringError, invalid};
@@ -108,62 +108,48 @@ impl Clusterer for Optics {
             .check()
             .map_err(|error| no_result(self.name(), &data, error))?
             .transform(data.view());
-        let mut labels = vec![None; data.nrows()];
-        let mut cores = vec![None; data.nrows()];
+        // Core distance and cluster of the dense points, in the order of the rows.
+        let mut dense = vec![None; data.nrows()];
         let mut clusters = 0_usize;
         for sample in analysis.iter() {
-            let reached = sample.reachability_distance().is_some_and(|r| r <= radius);
-            let core = sample.core_distance().filter(|core| *core <= radius);
-            let dense = core.is_some();
-            let begins = if clusters == 0 {
-                dense || reached
-            } else {
-                dense && !reached
-            };
-            if begins {
-                clusters += 1;
-            } else if !reached {
+            let Some(core) = sample.core_distance().filter(|core| *core <= radius) else {
                 continue;
+            };
+            let reached = sample.reachability_distance().is_some_and(|r| r <= radius);
+            if !reached || clusters == 0 {
+                clusters += 1;
             }
-            if let Some(label) = labels.get_mut(sample.index()) {
-                *label = Some(clusters - 1);
-                cores[sample.index()] = core;
+            if let Some(place) = dense.get_mut(sample.index()) {
+                *place = Some((core, clusters - 1));
             }
         }
-        reach_border_points(&data, &cores, radius, &mut labels);
+        let labels = reached_by_dense(&data, &dense, radius);
         Ok(Clustering::from_canonical(&prepared, &labels))
     }
 }
 
-/// Gives each point that is not dense the cluster of the dense point with the smallest reachability
-/// distance to it. In the list a border point may stand before those that would reach it, depending on
-/// where the list began.
-fn reach_border_points(
+/// The clusters of the dense points, and for every other point that of the dense point with the smallest
+/// reachability distance to it. The list does not serve for those: a border point may stand before the
+/// points that reach it, depending on where the list began.
+fn reached_by_dense(
     data: &Array2<f64>,
-    cores: &[Option<f64>],
+    dense: &[Option<(f64, usize)>],
     radius: f64,
-    labels: &mut [Option<usize>],
-) {
-    let dense: Vec<(f64, usize, Option<usize>)> = cores
-        .iter()
-        .enumerate()
-        .filter_map(|(row, core)| core.map(|core| (core, row, labels[row])))
-        .collect();
-    for (row, point) in data.outer_iter().enumerate() {
-        if cores[row].is_some() {
-            continue;
-        }
-        let reached = dense.iter().filter_map(|&(core, other, label)| {
-            let squares = point
-                .iter()
-                .zip(data.row(other))
-                .map(|(a, b)| (a - b) * (a - b));
+) -> Vec<Option<usize>> {
+    let nearest = |point: ArrayView1<'_, f64>| {
+        let others = data.outer_iter().zip(dense);
+        let reached = others.filter_map(|(other, dense)| {
+            let (core, cluster) = (*dense)?;
+            let squares = point.iter().zip(other).map(|(a, b)| (a - b) * (a - b));
             let reachability = squares.sum::<f64>().sqrt().max(core);
-            (reachability <= radius).then_some((reachability, label))
+            (reachability <= radius).then_some((reachability, cluster))
         });
-        let nearest = reached.min_by(|a, b| a.0.total_cmp(&b.0));
-        labels[row] = nearest.and_then(|(_, label)| label);
-    }
+        reached.min_by(|a, b| a.0.total_cmp(&b.0))
+    };
+    let points = data.outer_iter().zip(dense);
+    points
+        .map(|(point, dense)| dense.or_else(|| nearest(point)).map(|(_, cluster)| cluster))
+        .collect()
 }
 
 fn check(operation: &'static str, min_points: usize, radius: f64) -> Result<(), ClusteringError> {

@@ -245,24 +245,9 @@ impl AdamW {
     /// `step/<path>` (i64, `[1]`).
     ///
     /// # Errors
-    /// [`Error::ElementType`] if a moment cannot be read back as f32.
+    /// [`Error::SafeTensors`] if a moment cannot be read back as f32.
     pub fn state(&self) -> Result<NamedTensors> {
-        let mut out = NamedTensors::new();
-        for (path, moments) in &self.moments {
-            for (kind, tensor) in [("m", &moments.m), ("v", &moments.v)] {
-                let name = format!("{kind}/{path}");
-                let (bytes, _, dtype) = tensor.clone().into_data().into_parts();
-                let data = TensorData::try_from_bytes(bytes, moments.shape.clone(), dtype);
-                let data = data.map_err(|error| Error::ElementType {
-                    name: name.clone(),
-                    found: error.to_string(),
-                })?;
-                out.insert(name, data);
-            }
-            let step = i64::try_from(moments.step).unwrap_or(i64::MAX);
-            out.insert(format!("step/{path}"), TensorData::new(vec![step], [1]));
-        }
-        Ok(out)
+        self.deferred_state().read()
     }
 
     /// The same tensors, read one at a time while they are written.

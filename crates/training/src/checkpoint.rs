@@ -251,7 +251,7 @@ impl CheckpointStore {
             operation: "write the checkpoint manifest",
             source,
         })?;
-        self.write_synced(&target.join(MANIFEST), &text)?;
+        self.write_content(&target.join(MANIFEST), &text)?;
         self.sync_dir(target)
     }
 
@@ -282,15 +282,6 @@ impl CheckpointStore {
             size,
             sha256: hex(digest),
         })
-    }
-
-    fn write_synced(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.layer
-            .write(path, bytes)
-            .map_err(file_error(FileOperation::Write, path))?;
-        self.layer
-            .sync_file(path)
-            .map_err(file_error(FileOperation::Sync, path))
     }
 
     fn publish(&self, temporary: &Path, name: &str) -> Result<PathBuf> {

@@ -11,7 +11,7 @@ use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::error::{Error, Result};
-use crate::module_state::{NamedTensors, Path, file_type};
+use crate::module_state::{NamedTensors, Path, element_type, file_type};
 
 /// The header of a safetensors file is padded to a multiple of this many bytes.
 const ALIGNMENT: usize = 8;
@@ -21,6 +21,30 @@ struct Deferred {
     dtype: DType,
     shape: Vec<usize>,
     read: Box<dyn Fn() -> TensorData>,
+}
+
+impl Deferred {
+    /// Bytes of the tensor.
+    fn size(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+
+    fn data(&self, name: &str) -> Result<TensorData> {
+        let (bytes, _, dtype) = (self.read)().into_parts();
+        let (expected, found) = (self.size(), bytes.len());
+        let refuse = |reason| Error::SafeTensors {
+            operation: "read from the device",
+            reason: format!("tensor `{name}`: {reason}"),
+        };
+        if dtype != self.dtype || found != expected {
+            return Err(refuse(format!(
+                "expected {expected} bytes of {:?}, found {found} of {dtype:?}",
+                self.dtype
+            )));
+        }
+        TensorData::try_from_bytes(bytes, self.shape.clone(), dtype)
+            .map_err(|error| refuse(error.to_string()))
+    }
 }
 
 /// Tensors by name, to be written as a safetensors file.
@@ -53,13 +77,30 @@ impl std::fmt::Debug for DeferredTensors {
 impl DeferredTensors {
     /// The parameters of a module under the names and in the types of
     /// [`named_tensors`](crate::named_tensors).
-    pub fn of_module<M: Module>(module: &M) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::ElementType`] if a parameter is stored in another type.
+    pub fn of_module<M: Module>(module: &M) -> Result<Self> {
         let mut visitor = Collect::default();
         module.visit(&mut visitor);
-        visitor.tensors
+        match visitor.error {
+            Some(error) => Err(error),
+            None => Ok(visitor.tensors),
+        }
     }
 
-    /// Adds a tensor that `read` gives when it is written.
+    /// All of them, in memory.
+    ///
+    /// # Errors
+    /// [`Error::SafeTensors`] if the device gives another tensor than it said.
+    pub fn read(&self) -> Result<NamedTensors> {
+        self.tensors
+            .iter()
+            .map(|(name, tensor)| Ok((name.clone(), tensor.data(name)?)))
+            .collect()
+    }
+
+    /// Adds a tensor whose elements `read` gives, in any shape.
     pub(crate) fn insert(
         &mut self,
         name: String,
@@ -76,7 +117,8 @@ impl DeferredTensors {
     /// [`to_safetensors`](crate::to_safetensors), with one tensor in memory at a time.
     ///
     /// # Errors
-    /// [`Error::ElementType`] for anything but f32, i64, i32 and u8; those of `out`.
+    /// [`Error::ElementType`] for anything but f32, i64, i32 and u8; those of [`read`](Self::read) and of
+    /// `out`.
     pub fn write(&self, mut out: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut order = Vec::with_capacity(self.tensors.len());
         for (name, tensor) in &self.tensors {
@@ -86,20 +128,7 @@ impl DeferredTensors {
         order.sort_by(|(a, a_name, _), (b, b_name, _)| b.cmp(a).then(a_name.cmp(b_name)));
         out(&header(&order)?)?;
         for (_, name, tensor) in order {
-            let data = (tensor.read)();
-            let expected = size(tensor);
-            if data.dtype() != tensor.dtype || data.as_bytes().len() != expected {
-                return Err(Error::SafeTensors {
-                    operation: "write safetensors",
-                    reason: format!(
-                        "tensor `{name}`: expected {expected} bytes of {:?}, found {} of {:?}",
-                        tensor.dtype,
-                        data.as_bytes().len(),
-                        data.dtype()
-                    ),
-                });
-            }
-            out(data.as_bytes())?;
+            out(tensor.data(name)?.as_bytes())?;
         }
         Ok(())
     }
@@ -117,11 +146,6 @@ impl From<NamedTensors> for DeferredTensors {
     }
 }
 
-/// Bytes of a tensor.
-fn size(tensor: &Deferred) -> usize {
-    tensor.shape.iter().product::<usize>() * tensor.dtype.size()
-}
-
 /// Length and text of the header.
 fn header(order: &[(Dtype, &String, &Deferred)]) -> Result<Vec<u8>> {
     let refuse = |reason: String| Error::SafeTensors {
@@ -130,7 +154,7 @@ fn header(order: &[(Dtype, &String, &Deferred)]) -> Result<Vec<u8>> {
     };
     let mut begin = 0;
     let infos = order.iter().map(|(dtype, name, tensor)| {
-        let end = begin + size(tensor);
+        let end = begin + tensor.size();
         let info = TensorInfo {
             dtype: *dtype,
             shape: tensor.shape.clone(),
@@ -154,6 +178,25 @@ fn header(order: &[(Dtype, &String, &Deferred)]) -> Result<Vec<u8>> {
 struct Collect {
     path: Path,
     tensors: DeferredTensors,
+    error: Option<Error>,
+}
+
+impl Collect {
+    fn insert(
+        &mut self,
+        dtype: DType,
+        accepted: &[DType],
+        shape: &[usize],
+        read: impl Fn() -> TensorData + 'static,
+    ) {
+        let name = self.path.name();
+        if accepted.contains(&dtype) {
+            self.tensors.insert(name, dtype, shape.to_vec(), read);
+        } else {
+            self.error
+                .get_or_insert_with(|| element_type(&name, format!("{dtype:?}")));
+        }
+    }
 }
 
 impl ModuleVisitor for Collect {
@@ -167,24 +210,26 @@ impl ModuleVisitor for Collect {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let tensor = param.base();
-        let (dtype, shape) = (tensor.dtype(), tensor.dims().to_vec());
-        let read = move || tensor.clone().into_data();
-        self.tensors.insert(self.path.name(), dtype, shape, read);
+        let (dtype, shape) = (tensor.dtype(), tensor.dims());
+        self.insert(dtype, &[DType::F32], &shape, move || {
+            tensor.clone().into_data()
+        });
     }
 
     fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
         let tensor = param.base();
-        let (dtype, shape) = (tensor.dtype(), tensor.dims().to_vec());
-        let read = move || tensor.clone().into_data();
-        self.tensors.insert(self.path.name(), dtype, shape, read);
+        let (dtype, shape) = (tensor.dtype(), tensor.dims());
+        self.insert(dtype, &[DType::I64, DType::I32], &shape, move || {
+            tensor.clone().into_data()
+        });
     }
 
     fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
         let tensor = param.base();
-        let shape = tensor.dims().to_vec();
-        let read = move || tensor.clone().into_data().convert::<u8>();
-        self.tensors
-            .insert(self.path.name(), DType::U8, shape, read);
+        // How booleans are stored depends on the backend; 0 and 1 as u8 does not.
+        self.insert(DType::U8, &[DType::U8], &tensor.dims(), move || {
+            tensor.clone().into_data().convert::<u8>()
+        });
     }
 }
 
@@ -197,7 +242,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::module_state::element_type;
     use crate::{save_module, to_safetensors};
 
     fn bytes(tensors: &DeferredTensors) -> Vec<u8> {
@@ -227,7 +271,7 @@ mod tests {
                 mask: Param::initialized(ParamId::new(), Tensor::from_data([true, false], &device)),
                 empty: Param::from_tensor(Tensor::zeros([0, 3], &device)),
             };
-            let deferred = DeferredTensors::of_module(&module);
+            let deferred = DeferredTensors::of_module(&module).unwrap();
             assert_eq!(bytes(&deferred), save_module(&module).unwrap());
         }
     }

@@ -11,6 +11,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 use safetensors::tensor::{Dtype, TensorView};
 
+use crate::deferred_tensors::DeferredTensors;
 use crate::error::{Error, Mismatch, Result};
 
 /// Tensors by name, in the order of the names.
@@ -31,12 +32,7 @@ pub enum NonFinite {
 /// # Errors
 /// [`Error::ElementType`] if a parameter is stored in another type.
 pub fn named_tensors<M: Module>(module: &M) -> Result<NamedTensors> {
-    let mut visitor = Collect::default();
-    module.visit(&mut visitor);
-    match visitor.error {
-        Some(error) => Err(error),
-        None => Ok(visitor.tensors),
-    }
+    DeferredTensors::of_module(module)?.read()
 }
 
 /// Puts tensors into a module of the same structure. `operation` names the loading in errors, such
@@ -229,48 +225,6 @@ impl Path {
 
     pub(crate) fn name(&self) -> String {
         self.0.join(".")
-    }
-}
-
-#[derive(Default)]
-struct Collect {
-    path: Path,
-    tensors: NamedTensors,
-    error: Option<Error>,
-}
-
-impl Collect {
-    fn insert(&mut self, data: TensorData, accepted: &[DType]) {
-        let name = self.path.name();
-        if !accepted.contains(&data.dtype()) {
-            self.error
-                .get_or_insert_with(|| element_type(&name, format!("{:?}", data.dtype())));
-            return;
-        }
-        self.tensors.insert(name, data);
-    }
-}
-
-impl ModuleVisitor for Collect {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.insert(param.base().into_data(), &[DType::F32]);
-    }
-
-    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
-        self.insert(param.base().into_data(), &[DType::I64, DType::I32]);
-    }
-
-    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
-        // How booleans are stored depends on the backend; 0 and 1 as u8 does not.
-        self.insert(param.base().into_data().convert::<u8>(), &[DType::U8]);
     }
 }
 

@@ -607,7 +607,7 @@ mod tests {
         }
 
         fn save<'s>(&'s self, state: &'s State) -> Result<CheckpointParts<'s>, BoxError> {
-            let model = DeferredTensors::of_module(&state.model);
+            let model = DeferredTensors::of_module(&state.model)?;
             let mut files = CheckpointParts::from([
                 ("model.safetensors".into(), model.into()),
                 (

@@ -556,7 +556,7 @@ impl<M: Method> Stage for Trainer<'_, M> {
         let mut files = CheckpointParts::from([
             (
                 MODEL.to_owned(),
-                DeferredTensors::of_module(&state.model).into(),
+                DeferredTensors::of_module(&state.model)?.into(),
             ),
             (
                 OPTIMIZER.to_owned(),
@@ -565,7 +565,7 @@ impl<M: Method> Stage for Trainer<'_, M> {
             (SELECTION.to_owned(), best.into()),
         ]);
         if let Some(kept) = &state.kept {
-            let kept = DeferredTensors::of_module(kept);
+            let kept = DeferredTensors::of_module(kept)?;
             files.insert(BEST.to_owned(), kept.into());
         }
         Ok(files)

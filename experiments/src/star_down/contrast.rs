@@ -420,11 +420,11 @@ impl Stage for Contrast<'_> {
         let mut files = CheckpointParts::from([
             (
                 "model.safetensors".to_owned(),
-                DeferredTensors::of_module(&state.model).into(),
+                DeferredTensors::of_module(&state.model)?.into(),
             ),
             (
                 "momentum.safetensors".to_owned(),
-                DeferredTensors::of_module(&state.momentum).into(),
+                DeferredTensors::of_module(&state.momentum)?.into(),
             ),
             (
                 "optimizer.safetensors".to_owned(),

@@ -434,7 +434,7 @@ impl Stage for Pretrain<'_> {
             (STOPPING.to_owned(), stopping.into()),
             (
                 "model.safetensors".to_owned(),
-                DeferredTensors::of_module(&state.model).into(),
+                DeferredTensors::of_module(&state.model)?.into(),
             ),
             (
                 "optimizer.safetensors".to_owned(),
@@ -442,7 +442,7 @@ impl Stage for Pretrain<'_> {
             ),
         ]);
         if let Some(best) = &state.best {
-            let best = DeferredTensors::of_module(best);
+            let best = DeferredTensors::of_module(best)?;
             files.insert("best.safetensors".to_owned(), best.into());
         }
         Ok(files)

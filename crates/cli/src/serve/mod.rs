@@ -98,7 +98,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let loaded = Loaded::new(&model_path, args.device)?;
     let (taxonomy, corpus) = match &args.run {
         Some(run) => loaded.run_files(run)?,
-        None => (loaded.model_categories(&model_path)?, None),
+        None => (loaded.model_categories()?, None),
     };
     let config = Config {
         addr: args.addr,
@@ -180,20 +180,27 @@ fn serve(config: Config, parts: Parts) -> Result<(), CliError> {
 /// A model ready to serve.
 struct Loaded {
     engine: TextEngine,
+    /// The model directory.
+    dir: PathBuf,
     sha256: String,
 }
 
 impl Loaded {
     fn new(path: &Path, device: DeviceSpec) -> Result<Self, CliError> {
         let model = load(path, &LoadOptions::default(), device)?;
-        let sha256 = SentenceEncoder::weights_hash(&model_dir(path)?)?;
+        let dir = model_dir(path)?;
+        let sha256 = SentenceEncoder::weights_hash(&dir)?;
         let engine = TextEngine::new(model, id(path), sha256.clone())?;
-        Ok(Self { engine, sha256 })
+        Ok(Self {
+            engine,
+            dir,
+            sha256,
+        })
     }
 
     /// Those of the model directory, if it has centroids.
-    fn model_categories(&self, path: &Path) -> Result<Option<Taxonomy>, CliError> {
-        match ModelCategories::read(self.engine.model(), &model_dir(path)?) {
+    fn model_categories(&self) -> Result<Option<Taxonomy>, CliError> {
+        match ModelCategories::read(self.engine.model(), &self.dir) {
             Ok(found) => Ok(Some(
                 Taxonomy::fixed(&found.catalogue).map_err(StoreError::from)?,
             )),
