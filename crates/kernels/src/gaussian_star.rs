@@ -691,13 +691,8 @@ mod fused {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::testing::wave;
     use burn::tensor::{Device, TensorData};
-
-    fn wave<const D: usize>(shape: [usize; D], speed: f32, device: &Device) -> Tensor<D> {
-        let len = shape.iter().product::<usize>();
-        let values: Vec<f32> = (0..len).map(|i| (speed * i as f32).sin()).collect();
-        Tensor::from_data(TensorData::new(values, shape), device)
-    }
 
     /// Bits of terms and gradients.
     fn step() -> Vec<Vec<u32>> {

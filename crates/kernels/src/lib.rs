@@ -10,8 +10,8 @@
 //!   [`embedding_layer_norm()`]: the parts of a transformer layer, over packed [`Sequences`].
 //! * [`attention()`], [`rotary()`], [`gated_feed_forward()`]: for other encoders than
 //!   BERT.
-//! * [`gaussian_star()`], [`bank_cross_entropy()`], [`cross_entropy()`], [`normalize_rows()`]: the
-//!   objectives, without intermediate matrices.
+//! * [`gaussian_star()`], [`softmax_divergence()`], [`bank_cross_entropy()`], [`cross_entropy()`],
+//!   [`normalize_rows()`]: the objectives, without intermediate matrices.
 //! * [`adamw`]: one pass of AdamW over a parameter, in place where the backend allows it.
 //! * [`lerp()`]: the exponential moving average update, in place where the backend allows it.
 //! * [`square_sum()`]: the building block of gradient norms, without a temporary.
@@ -42,6 +42,7 @@ pub mod rotary;
 pub mod self_attention;
 pub mod sequence_mean;
 pub mod sequences;
+pub mod softmax_divergence;
 pub mod square_sum;
 
 mod fused;
@@ -79,4 +80,5 @@ pub use rotary::{RotaryAngles, rotary};
 pub use self_attention::{Affine, AttentionMaps, AttentionSettings, self_attention};
 pub use sequence_mean::sequence_mean;
 pub use sequences::Sequences;
+pub use softmax_divergence::{SoftmaxDivergence, softmax_divergence};
 pub use square_sum::square_sum;

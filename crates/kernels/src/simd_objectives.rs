@@ -267,6 +267,90 @@ multiversioned! {
     )
 }
 
+#[inline(always)]
+fn softmax_features_body<const FUSED: bool>(
+    x: &[f32],
+    inverse_temperature: f32,
+    scale: f32,
+    features: &mut [f32],
+    constants: &mut [f32],
+) {
+    let dim = x.len() / constants.len();
+    let log_dim = (dim as f32).ln();
+    let rows = x
+        .chunks_exact(dim)
+        .zip(features.chunks_exact_mut(2 * dim))
+        .zip(constants);
+    for ((x, features), constant) in rows {
+        let Partial { max, sum } = partial::<FUSED>(x, x, |x, _| x * inverse_temperature);
+        let log_sum = max + sum.ln();
+        let (probabilities, logarithms) = features.split_at_mut(dim);
+        for ((x, p), l) in x.iter().zip(&mut *probabilities).zip(&mut *logarithms) {
+            let logarithm = x * inverse_temperature - log_sum;
+            *p = exp::<FUSED>(logarithm);
+            *l = logarithm + log_dim;
+        }
+        *constant = scale * lane_sum(probabilities, logarithms, |p, l| p * l);
+    }
+}
+
+multiversioned! {
+    /// Features `[P | L]`, `[rows, 2 dim]`, of the rows of `x`: `P = softmax(x / T)` and
+    /// `L = ln P + ln dim`, with the constants `scale P . L`. The symmetric divergence of two rows is
+    /// the sum of their constants minus `scale (P_i . L_j + L_i . P_j)`.
+    pub(crate) fn softmax_features / softmax_features_body(
+        x: &[f32],
+        inverse_temperature: f32,
+        scale: f32,
+        features: &mut [f32],
+        constants: &mut [f32],
+    )
+}
+
+#[inline(always)]
+fn softmax_features_backward_body<const FUSED: bool>(
+    features: &[f32],
+    others: &[f32],
+    totals: &[f32],
+    inverse_temperature: f32,
+    scale: f32,
+    grad_x: &mut [f32],
+) {
+    let dim = grad_x.len() / totals.len();
+    let rows = features
+        .chunks_exact(2 * dim)
+        .zip(others.chunks_exact(2 * dim))
+        .zip(grad_x.chunks_exact_mut(dim))
+        .zip(totals);
+    for (((features, others), grad_x), total) in rows {
+        let (p, l) = halves(features, dim);
+        let (other_p, other_l) = halves(others, dim);
+        for k in 0..dim {
+            let grad_p = fma::<FUSED>(*total, l[k], -other_l[k]);
+            let grad_l = fma::<FUSED>(*total, p[k], -other_p[k]);
+            grad_x[k] = scale * fma::<FUSED>(grad_p, p[k], grad_l);
+        }
+        let along = lane_sum(grad_x, grad_x, |x, _| x);
+        for (grad, p) in grad_x.iter_mut().zip(p) {
+            *grad = inverse_temperature * fma::<FUSED>(-along, *p, *grad);
+        }
+    }
+}
+
+multiversioned! {
+    /// Gradient of the rows behind [`softmax_features`], from the features of the other side summed
+    /// with the gradients of the divergences, `others` `[rows, 2 dim]`, and the sums of these
+    /// gradients, `totals`.
+    pub(crate) fn softmax_features_backward / softmax_features_backward_body(
+        features: &[f32],
+        others: &[f32],
+        totals: &[f32],
+        inverse_temperature: f32,
+        scale: f32,
+        grad_x: &mut [f32],
+    )
+}
+
 /// Maximum and sum of exponentials relative to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Partial {

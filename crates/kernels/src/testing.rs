@@ -11,6 +11,13 @@ pub(crate) fn values(shape: [usize; 2], phase: f32) -> TensorData {
     TensorData::new(data, shape)
 }
 
+/// Waves of different phase in every element.
+pub(crate) fn wave<const D: usize>(shape: [usize; D], speed: f32, device: &Device) -> Tensor<D> {
+    let len = shape.iter().product::<usize>();
+    let values: Vec<f32> = (0..len).map(|i| (speed * i as f32).sin()).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
 /// Largest magnitude.
 pub(crate) fn magnitude(values: &[f32]) -> f64 {
     values.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())))

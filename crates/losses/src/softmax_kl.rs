@@ -3,6 +3,7 @@
 use burn::config::Config;
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
+use kernels::{SoftmaxDivergence, softmax_divergence};
 
 use crate::bank_info_nce::check_temperature;
 use crate::error::LossError;
@@ -37,7 +38,7 @@ pub enum KlForm {
 /// - For rows of unit length and `T = 1`, `d` (mean form) is close to `(1 - cos) / dim`: about 0.001
 ///   for 768 dimensions, so it guides nothing. `T` between 0.02 and 0.05 gives a visible effect.
 /// - Rounding can leave a pair of equal rows slightly below 0; the result is clamped at 0.
-/// - Largest tensors: `[rows, dim]` and `[batch, rows]`.
+/// - Largest tensors: `[batch, rows]` and, where the operation is composed of plain ones, `[rows, dim]`.
 ///
 /// # Shapes
 ///
@@ -78,8 +79,20 @@ pub fn symmetric_softmax_kl(
         KlForm::Sum => 1.0,
         KlForm::Mean => 0.5,
     };
-    let q = Terms::new(queries, temperature, scale);
-    let h = Terms::new(bank, temperature, scale);
+    let inputs = SoftmaxDivergence {
+        queries,
+        bank,
+        temperature,
+        scale,
+    };
+    Ok(softmax_divergence(inputs).unwrap_or_else(|inputs| composed(*inputs)))
+}
+
+/// The same from plain operations.
+fn composed(inputs: SoftmaxDivergence) -> Tensor<2> {
+    let (temperature, scale) = (inputs.temperature, inputs.scale);
+    let q = Terms::new(inputs.queries, temperature, scale);
+    let h = Terms::new(inputs.bank, temperature, scale);
     let scale = -scale;
     let distance = q
         .probability
@@ -89,7 +102,7 @@ pub fn symmetric_softmax_kl(
             .mul_scalar(scale)
             .matmul(h.probability.transpose()); // [batch, rows]
     let distance = distance + q.constant + h.constant.transpose();
-    Ok(distance.clamp_min(0.0))
+    distance.clamp_min(0.0)
 }
 
 /// The per-row pieces of the closed form.
@@ -128,7 +141,9 @@ impl Terms {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     fn divergence(q: [[f32; 2]; 1], h: [[f32; 2]; 1], temperature: f64, form: KlForm) -> f32 {
         let device = Device::flex();
@@ -159,6 +174,69 @@ mod tests {
         let plain = divergence(q, h, 1.0, KlForm::Sum);
         let scaled = divergence(double, h, 2.0, KlForm::Sum);
         approx::assert_abs_diff_eq!(plain, scaled, epsilon = 1e-6);
+    }
+
+    fn random(rng: &mut ChaCha8Rng, rows: usize, dim: usize, device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = (0..rows * dim)
+            .map(|_| rng.next_u32() as f32 / u32::MAX as f32 - 0.5)
+            .collect();
+        Tensor::from_data(TensorData::new(values, [rows, dim]), device)
+    }
+
+    /// The operation with its own backward pass against the composition of plain operations.
+    #[test]
+    fn fused_and_composed_divergences_agree_in_value_and_gradient() {
+        let device = Device::flex().autodiff();
+        let mut rng = ChaCha8Rng::seed_from_u64(9);
+        // Batch, bank rows, dimension.
+        let sizes = [
+            (1, 1, 2),
+            (3, 1, 8),
+            (1, 300, 1),
+            (5, 255, 24),
+            (17, 1100, 48),
+        ];
+        for (batch, rows, dim) in sizes {
+            for (temperature, scale) in [(1.0, 1.0), (0.03, 0.5)] {
+                let queries = random(&mut rng, batch, dim, &device).require_grad();
+                let bank = random(&mut rng, rows, dim, &device).require_grad();
+                let weights = random(&mut rng, batch, rows, &device);
+                let inputs = SoftmaxDivergence {
+                    queries: queries.clone(),
+                    bank: bank.clone(),
+                    temperature,
+                    scale,
+                };
+                let fused = softmax_divergence(inputs.clone()).unwrap();
+                let results = [fused, composed(inputs)].map(|divergence| {
+                    let grads = (divergence.clone() * weights.clone()).sum().backward();
+                    let all = [Some(divergence), queries.grad(&grads), bank.grad(&grads)];
+                    all.map(|x| x.unwrap().into_data().try_to_vec::<f32>().unwrap())
+                });
+                let [fused, composed] = results;
+                for (what, (fused, composed)) in fused.iter().zip(&composed).enumerate() {
+                    assert_eq!(fused.len(), composed.len());
+                    let largest = composed.iter().fold(0f32, |most, x| most.max(x.abs()));
+                    for (fused, composed) in fused.iter().zip(composed) {
+                        assert!(
+                            (fused - composed).abs() <= 1e-5 * largest + 1e-6,
+                            "result {what} of {batch} x {rows} x {dim} at {temperature}: \
+                             {fused} against {composed}, largest {largest}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equal_rows_have_no_divergence_and_not_a_number_is_seen() {
+        let device = Device::flex();
+        let x = Tensor::<2>::from_floats([[0.3, -0.2, 0.9], [f32::NAN, 0.0, 1.0]], &device);
+        let d = symmetric_softmax_kl(x.clone(), x, 0.05, KlForm::Sum).unwrap();
+        let d: Vec<f32> = d.into_data().try_to_vec().unwrap();
+        assert!((0.0..1e-5).contains(&d[0]), "{}", d[0]);
+        assert!(d[1..].iter().all(|d| d.is_nan()), "{d:?}");
     }
 
     #[test]
