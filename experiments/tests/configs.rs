@@ -89,6 +89,17 @@ fn an_ablation_changes_what_its_name_says_and_nothing_else() {
         ("momentum_0.999", number("train.momentum", 0.999)),
         ("topk_60", vec![("train.topk", Value::Integer(60))]),
         ("topk_250", vec![("train.topk", Value::Integer(250))]),
+        ("pretrain_0", vec![("pretrain.epochs", Value::Integer(0))]),
+        ("pretrain_1", vec![("pretrain.epochs", Value::Integer(1))]),
+        ("pretrain_10", vec![("pretrain.epochs", Value::Integer(10))]),
+        (
+            "pooling_cls",
+            vec![("pooling", Value::String("cls".to_owned()))],
+        ),
+        (
+            "filter_coarse",
+            vec![("train.neighbor_filter", Value::String("coarse".to_owned()))],
+        ),
     ]);
     let found = files(&configs().join("ablations"));
     assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
