@@ -2,7 +2,8 @@
 //!
 //! The id of every bench carries its sizes: queries x bank rows x embedding, with Gaussian heads
 //! (embedding, Gaussian dimension); for objectives over logits rows x classes. Sizes are those of the
-//! papers at MiniLM's width: HWU64 has 8,954 texts in 18 coarse and 64 fine classes, CLINC 18,000.
+//! papers at MiniLM's width: HWU64 has 8,954 texts in 18 coarse and 64 fine classes, CLINC 18,000;
+//! objectives over sentence embeddings at the width of BERT-base.
 //! Forward and backward. `benches/peers/run.sh --only objectives` puts PyTorch beside them.
 //! `pairwise` is the published expression, a difference tensor for every query, bank row and
 //! dimension, evaluated in blocks; it stands beside the closed form at a size where it finishes.
@@ -11,6 +12,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use benches::sentence_objectives::{NAMES, SentenceObjective};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -196,6 +198,21 @@ fn without_bank(group: &mut BenchmarkGroup<'_, WallTime>) {
     });
 }
 
+/// Objectives over sentence embeddings.
+fn of_sentences(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let device = Device::flex().autodiff();
+    for name in NAMES {
+        let objective = SentenceObjective::new(name, &device).unwrap().unwrap();
+        group.bench_function(BenchmarkId::new(name, &objective.sizes), |b| {
+            b.iter(|| {
+                let value = objective.loss().unwrap();
+                black_box(value.backward());
+                value.into_scalar::<f32>()
+            });
+        });
+    }
+}
+
 /// `1/4 sum_k [ v_i/v_j + v_j/v_i - 2 + (m_i - m_j)^2 (1/v_i + 1/v_j) ]`, term by term.
 fn pairwise(queries: &DiagonalGaussian, bank: &DiagonalGaussian) -> Tensor<2> {
     let [rows, _] = bank.mean.dims();
@@ -334,6 +351,7 @@ fn objectives(criterion: &mut Criterion) {
         },
     );
     without_bank(&mut group);
+    of_sentences(&mut group);
 
     // The same loss by both forms, small enough for the difference tensors.
     let (batch, rows) = (16, 1024);

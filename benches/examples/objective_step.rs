@@ -4,15 +4,17 @@
 //! cargo run --release -p benches --example objective_step -- NAME RUNS
 //! ```
 //!
-//! `NAME` is one of the names in [`OBJECTIVES`], or `all`. One warm-up step, then one JSON line a
-//! run. `benches/peers/star_peer.py` does the same with PyTorch on the same inputs, so `value` and
-//! `gradient_norm` have to agree between the two.
+//! `NAME` is one of the names in [`OBJECTIVES`] or [`NAMES`], or `all`. One warm-up step, then one
+//! JSON line a run. `benches/peers/star_peer.py` and, for [`NAMES`], `sentence_peer.py` do the same
+//! with PyTorch on the same inputs, so `value` and `gradient_norm` have to agree between the two.
 
 use std::error::Error;
 use std::time::Instant;
 
+use benches::inputs::{indices, scaled, unit_rows};
+use benches::sentence_objectives::{NAMES, SentenceObjective};
 use burn::module::Param;
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Int, Tensor};
 use losses::{
     BankInfoNce, BankInfoNceConfig, CoarseCrossEntropy, Divergence, Dna, DnaConfig, GaussianHeads,
     InfoNce, InfoNceConfig, KlForm, MaskedLm, NeighbourTargets, Star, StarConfig,
@@ -42,53 +44,6 @@ const OBJECTIVES: [&str; 13] = [
 ];
 
 type Failure = Box<dyn Error>;
-
-/// Numbers in [-0.5, 0.5) from a hash of the position; the Python side has the same function.
-fn uniform(seed: u32, count: usize) -> Vec<f32> {
-    let start = seed.wrapping_mul(0x9E37_79B9);
-    (0..count as u32)
-        .map(|at| {
-            let mut x = at.wrapping_add(start);
-            x ^= x >> 16;
-            x = x.wrapping_mul(0x7FEB_352D);
-            x ^= x >> 15;
-            x = x.wrapping_mul(0x846C_A68B);
-            x ^= x >> 16;
-            (x >> 8) as f32 / (1 << 24) as f32 - 0.5
-        })
-        .collect()
-}
-
-fn unit_rows(seed: u32, rows: usize, columns: usize, device: &Device) -> Tensor<2> {
-    let mut values = uniform(seed, rows * columns);
-    for row in values.chunks_mut(columns) {
-        let norm = row
-            .iter()
-            .map(|x| f64::from(*x).powi(2))
-            .sum::<f64>()
-            .sqrt();
-        for x in row {
-            *x = (f64::from(*x) / norm) as f32;
-        }
-    }
-    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
-}
-
-fn scaled(seed: u32, rows: usize, columns: usize, scale: f32, device: &Device) -> Tensor<2> {
-    let values: Vec<f32> = uniform(seed, rows * columns)
-        .iter()
-        .map(|x| x * scale)
-        .collect();
-    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
-}
-
-/// `count` numbers below `end`.
-fn indices(seed: u32, count: usize, end: usize) -> Vec<usize> {
-    let unit = uniform(seed, count);
-    unit.iter()
-        .map(|x| ((f64::from(*x) + 0.5) * end as f64) as usize)
-        .collect()
-}
 
 struct Bank {
     queries: Tensor<2>,
@@ -145,6 +100,7 @@ enum Objective {
     InfoNce(InfoNce, Vec<Tensor<2>>),
     Coarse(Tensor<2>, Tensor<1, Int>),
     Mlm(Tensor<2>, Tensor<1, Int>),
+    Sentences(SentenceObjective),
 }
 
 impl Objective {
@@ -232,7 +188,16 @@ impl Objective {
                     "mlm 160x30522".to_owned(),
                 )
             }
-            other => return Err(format!("no objective `{other}`; there are {OBJECTIVES:?}").into()),
+            other => match SentenceObjective::new(other, device)? {
+                Some(objective) => {
+                    let what = format!("{other} {}", objective.sizes);
+                    (Self::Sentences(objective), what)
+                }
+                None => {
+                    let known = OBJECTIVES.iter().chain(&NAMES).collect::<Vec<_>>();
+                    return Err(format!("no objective `{other}`; there are {known:?}").into());
+                }
+            },
         })
     }
 
@@ -254,6 +219,7 @@ impl Objective {
                 CoarseCrossEntropy.forward(logits.clone(), labels.clone())?
             }
             Self::Mlm(logits, labels) => MaskedLm.forward(logits.clone(), labels.clone())?,
+            Self::Sentences(objective) => objective.loss()?,
         })
     }
 
@@ -283,6 +249,7 @@ impl Objective {
             Self::SoftmaxKl(q, h) => square(q, grads) + square(h, grads),
             Self::InfoNce(_, x) => x.iter().map(|x| square(x, grads)).sum(),
             Self::Coarse(logits, _) | Self::Mlm(logits, _) => square(logits, grads),
+            Self::Sentences(objective) => objective.leaves.iter().map(|x| square(x, grads)).sum(),
         };
         total.sqrt()
     }
@@ -327,7 +294,10 @@ fn main() -> Result<(), Failure> {
     let name = args.next().ok_or(usage)?;
     let runs = args.next().ok_or(usage)?.parse()?;
     match name.as_str() {
-        "all" => OBJECTIVES.iter().try_for_each(|name| run(name, runs)),
+        "all" => OBJECTIVES
+            .iter()
+            .chain(&NAMES)
+            .try_for_each(|name| run(name, runs)),
         name => run(name, runs),
     }
 }

@@ -186,6 +186,10 @@ if wanted objectives; then
     star_clinc down_clinc; do
     race "$rounds" "objective $name" "$bin/objective_step" "$name" "$runs" + "$python" "$here/star_peer.py" "$name" "$runs"
   done
+  for name in siamese_mse siamese_l1 translated_relu smooth_k2 cosent angle simcse simcse_supervised multiple_negatives gist \
+    energy_hinge hierarchical_triplet ngcse embedding_distillation ranking_distillation matryoshka alignment_uniformity; do
+    race "$rounds" "objective $name" "$bin/objective_step" "$name" "$runs" + "$python" "$here/sentence_peer.py" "$name" "$runs"
+  done
 fi
 
 "$python" "$here/machine.py" after "$root" "$model" >>"$lines"

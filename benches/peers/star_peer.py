@@ -214,8 +214,7 @@ def memory(key):
     return 0.0
 
 
-def run(name, runs):
-    problem = OBJECTIVES[name]()
+def run(problem, runs):
     # Resets the peak on Linux, so that it counts the steps and not the making of the inputs.
     try:
         with open("/proc/self/clear_refs", "w") as clear:
@@ -242,7 +241,11 @@ def run(name, runs):
         }), flush=True)
 
 
-if __name__ == "__main__":
+def main(objectives):
     wanted, count = sys.argv[1], int(sys.argv[2])
-    for key in OBJECTIVES if wanted == "all" else [wanted]:
-        run(key, count)
+    for key in objectives if wanted == "all" else [wanted]:
+        run(objectives[key](), count)
+
+
+if __name__ == "__main__":
+    main(OBJECTIVES)

@@ -4,6 +4,9 @@
 //! Here is what those programs share: the result line, and inputs that both sides make from the same
 //! rule.
 
+pub mod inputs;
+pub mod sentence_objectives;
+
 use serde_json::{Map, Value, json};
 
 /// Prints one result line: what was measured, the side (`ours`), milliseconds, the largest resident
