@@ -4,6 +4,8 @@
 //! cargo run --release -p benches --example encoder_step -- MODEL_DIR [batch] [length] [runs] [dropout] [kind]
 //! ```
 //!
+//! The environment variable `DEVICE` chooses the device, flex without it.
+//!
 //! `kind` is `forward`, `train` or `both`; peak memory belongs to one kind only when it runs alone.
 //! Prints one JSON line a run, after one run that is not counted. `check` is the checksum of the
 //! forward pass, or the loss of the first training step without dropout, which PyTorch has to equal.
@@ -14,7 +16,6 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::Device;
 use encoder::{LoadOptions, Pooling, SentenceEncoder, TokenBatch};
 use serde_json::json;
 use training::{AdamW, AdamWConfig};
@@ -36,17 +37,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !["forward", "train", "both"].contains(&kind) {
         return Err(USAGE.into());
     }
-    let device = Device::flex();
+    let (device, before) = benches::device()?;
     let options = LoadOptions {
         dropout: Some(dropout),
         ..LoadOptions::default()
     };
     let encoder = SentenceEncoder::load(Path::new(model), &options, &device)?;
     let rows = benches::token_rows(batch, length);
+    let (hidden, layers) = (encoder.config.hidden_size, encoder.config.num_hidden_layers);
+    let [_, of_minilm, ..] = benches::MINILM;
+    let before = if hidden == of_minilm {
+        before
+    } else {
+        format!("{before}{hidden}x{layers} ")
+    };
 
     if kind != "train" {
         let inference = encoder.bert.valid();
-        let what = format!("forward batch{batch} length{length}");
+        let what = format!("{before}forward batch{batch} length{length}");
         for run in 0..=runs {
             let began = Instant::now();
             let tokens = TokenBatch::new(&rows, &device)?;
@@ -62,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let device = device.autodiff();
         let mut model = encoder.bert.train();
         let mut optimizer = AdamW::new(AdamWConfig::default())?;
-        let what = format!("train batch{batch} length{length} dropout{dropout}");
+        let what = format!("{before}train batch{batch} length{length} dropout{dropout}");
         let mut first = None;
         for run in 0..=runs {
             let began = Instant::now();
@@ -72,6 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let value = loss.clone().into_scalar::<f32>();
             let mut grads = loss.backward();
             model = optimizer.step(1e-5, model, &mut grads, 1.0)?;
+            device.sync()?;
             let check = *first.get_or_insert(value);
             if run > 0 {
                 let ms = began.elapsed().as_secs_f64() * 1e3;

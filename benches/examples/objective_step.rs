@@ -4,6 +4,8 @@
 //! cargo run --release -p benches --example objective_step -- NAME RUNS
 //! ```
 //!
+//! The environment variable `DEVICE` chooses the device, flex without it.
+//!
 //! `NAME` is one of the names in [`OBJECTIVES`] or [`NAMES`], or `all`. One warm-up step, then one
 //! JSON line a run. `benches/peers/star_peer.py` and, for [`NAMES`], `sentence_peer.py` do the same
 //! with PyTorch on the same inputs, so `value` and `gradient_norm` have to agree between the two.
@@ -264,7 +266,9 @@ fn memory(key: &str) -> f64 {
 }
 
 fn run(name: &str, runs: usize) -> Result<(), Failure> {
-    let (objective, what) = Objective::new(name, &Device::flex().autodiff())?;
+    let (device, before) = benches::device()?;
+    let (objective, what) = Objective::new(name, &device.clone().autodiff())?;
+    let what = format!("{before}{what}");
     // Resets the peak on Linux, so that it counts the steps and not the making of the inputs.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let before = memory("VmRSS");
@@ -273,6 +277,7 @@ fn run(name: &str, runs: usize) -> Result<(), Failure> {
         let loss = objective.loss()?;
         let grads = loss.backward();
         let value: f32 = loss.into_scalar();
+        device.sync()?;
         let took = began.elapsed().as_secs_f64() * 1e3;
         let peak = memory("VmHWM");
         if index > 0 {

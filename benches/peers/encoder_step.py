@@ -1,8 +1,9 @@
 """PyTorch side of benches/examples/encoder_step.rs: the same ids, sizes, measurements and lines.
 
-    python encoder_step.py MODEL_DIR [batch] [length] [runs] [dropout] [forward|train|both] [fp32|bf16]
+    python encoder_step.py MODEL_DIR [batch] [length] [runs] [dropout] [forward|train|both] [PRECISION]
 
-`bf16` runs the forward pass, and that of the training step, under autocast. Threads: THREADS, 2 if not set.
+PRECISION is `fp32`, `bf16` (the forward pass, and that of the training step, under autocast), `compiled` or `compiled_bf16`
+(through `torch.compile`). Threads: THREADS, 2 if not set. Device: DEVICE, `cuda` or the processor.
 """
 import contextlib
 import json
@@ -14,6 +15,8 @@ import time
 import torch
 from transformers import AutoModel
 
+from star_peer import finish, place
+
 if len(sys.argv) < 2:
     sys.exit(__doc__)
 model_dir, *rest = sys.argv[1:]
@@ -21,20 +24,25 @@ defaults = ["64", "32", "7", "0", "both", "fp32"]
 batch, length, runs, dropout, kind, precision = rest + defaults[len(rest):]
 batch, length, runs, dropout = int(batch), int(length), int(runs), float(dropout)
 torch.set_num_threads(int(os.environ.get("THREADS", "2")))
-ids = torch.tensor([[1000 + (row * 131 + at * 17) % 20000 for at in range(length)] for row in range(batch)])
+device, before = place()
+ids = torch.tensor([[1000 + (row * 131 + at * 17) % 20000 for at in range(length)] for row in range(batch)],
+                   device=device)
 mask = torch.ones_like(ids)
 model = AutoModel.from_pretrained(
-    model_dir, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, dtype=torch.float32)
-side = "torch" if precision == "fp32" else "torch_bf16"
+    model_dir, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, dtype=torch.float32).to(device)
+if model.config.hidden_size != 384:
+    before += f"{model.config.hidden_size}x{model.config.num_hidden_layers} "
+side = "torch" if precision == "fp32" else f"torch_{precision}"
+states_of = torch.compile(model) if precision.startswith("compiled") else model
 
 
 def autocast():
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if precision.endswith("bf16") else contextlib.nullcontext()
 
 
 def pool():
     with autocast():
-        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = states_of(input_ids=ids, attention_mask=mask).last_hidden_state
     return (states.float() * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
@@ -51,7 +59,7 @@ if kind != "train":
             began = time.perf_counter()
             checksum = pool().sum().item()
             if run:
-                line(f"forward batch{batch} length{length}", (time.perf_counter() - began) * 1e3, checksum)
+                line(f"{before}forward batch{batch} length{length}", (time.perf_counter() - began) * 1e3, checksum)
 
 if kind != "forward":
     model.train()
@@ -64,7 +72,8 @@ if kind != "forward":
         value = loss.item()
         loss.backward()
         optimizer.step()
+        finish(device)
         first = value if first is None else first
         if run:
-            line(f"train batch{batch} length{length} dropout{dropout:g}", (time.perf_counter() - began) * 1e3,
+            line(f"{before}train batch{batch} length{length} dropout{dropout:g}", (time.perf_counter() - began) * 1e3,
                  first if dropout == 0 else None)

@@ -13,6 +13,9 @@
 #   --page NAME      put the table into docs/src/benchmarks/NAME, between its markers
 #   --baseline       write benches/baseline.json from this run, which should be a complete one on an idle machine
 #   --bin DIR        use the programs in DIR instead of building them
+#   --device D       flex, or for the sections encoder and objectives `cuda` or `cuda:1`: ours is built with that feature, PyTorch runs
+#                    eager and compiled, in fp32 and bf16
+#   --bert-base      the encoder section also for an encoder of BERT-base's shape, with random weights
 #   --max-len N      tokens a text in the STAR-DOWN epoch (32)
 #
 # Environment: ASTERISM_PEERS_VENV is the Python environment of the peers (default ~/.cache/asterism-peers); it is made
@@ -22,11 +25,11 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 
-model='' data='' rounds=3 runs=5 only='' quick='' out='' page='' baseline='' max_len=32 bin=''
+model='' data='' rounds=3 runs=5 only='' quick='' out='' page='' baseline='' max_len=32 bin='' device=flex bert_base=''
 asked=()
 while (($#)); do
   case $1 in
-    --quick | --baseline) asked+=("$1") ;;
+    --quick | --baseline | --bert-base) asked+=("$1") ;;
     --model | --data | --out | --bin) word=${1#--} && asked+=("$1 ${word^^}") ;;
     *) asked+=("$1 ${2-}") ;;
   esac
@@ -40,6 +43,8 @@ while (($#)); do
     --page) page=$2; shift 2 ;;
     --max-len) max_len=$2; shift 2 ;;
     --bin) bin=$2; shift 2 ;;
+    --device) device=$2; shift 2 ;;
+    --bert-base) bert_base=1; shift ;;
     --quick) quick=1; shift ;;
     --baseline) baseline=1; shift ;;
     -h | --help) sed -n '2,/^set /p' "$0" | grep '^#' | cut -c3-; exit 0 ;;
@@ -50,6 +55,16 @@ for needed in "$model/config.json" "$data/fcdc/hwu64/train.tsv" "$data/sts/sente
   [ -f "$needed" ] || { echo "run.sh: --model and --data: $needed is missing" >&2; exit 2; }
 done
 model=$(cd "$model" && pwd) data=$(cd "$data" && pwd)
+features=()
+if [ "$device" != flex ]; then
+  features=(--features "${device%%:*}")
+  only=${only:-encoder,objectives}
+  [[ $only =~ ^(encoder|objectives)(,(encoder|objectives))?$ ]] || {
+    echo "run.sh: --device $device: only the sections encoder and objectives, found $only" >&2
+    exit 2
+  }
+fi
+export DEVICE=$device
 if [ -n "$page" ]; then
   page=$root/docs/src/benchmarks/$page
   [ -f "$page" ] || { echo "run.sh: --page: $page is missing" >&2; exit 2; }
@@ -77,7 +92,7 @@ fi
 python=$venv/bin/python
 
 if [ -z "$bin" ]; then
-  cargo build --release --quiet --manifest-path "$root/Cargo.toml" -p benches --examples
+  cargo build --release --quiet --manifest-path "$root/Cargo.toml" -p benches --examples "${features[@]}"
   bin=${CARGO_TARGET_DIR:-$root/target}/release/examples
 fi
 
@@ -122,17 +137,29 @@ if wanted floor; then
 fi
 
 if wanted encoder; then
-  for length in $lengths; do
-    for case in 'forward 0' 'train 0' 'train 0.1'; do
-      read -r kind dropout <<<"$case"
-      race "$rounds" "encoder $kind length $length dropout $dropout" \
-        "$bin/encoder_step" "$model" "$batch" "$length" "$runs" "$dropout" "$kind" + \
-        "$python" "$here/encoder_step.py" "$model" "$batch" "$length" "$runs" "$dropout" "$kind"
-    done
-    # For information: autocast to bf16 pays where the processor has bf16 products.
-    for kind in forward train; do
-      race 1 "encoder $kind length $length bf16" \
-        "$python" "$here/encoder_step.py" "$model" "$batch" "$length" "$((runs < 3 ? runs : 3))" 0 "$kind" bf16
+  encoders=("$model")
+  if [ -n "$bert_base" ]; then
+    "$python" "$here/random_bert.py" "$model" "$scratch/bert-base" 2>>"$log"
+    encoders+=("$scratch/bert-base")
+  fi
+  # For information: autocast to bf16 pays where the processor has bf16 products.
+  precisions=bf16
+  [ "$device" = flex ] || precisions='bf16 compiled compiled_bf16'
+  for encoder in "${encoders[@]}"; do
+    for length in $lengths; do
+      label="encoder $(basename "$encoder") length $length"
+      for case in 'forward 0' 'train 0' 'train 0.1'; do
+        read -r kind dropout <<<"$case"
+        race "$rounds" "$label $kind dropout $dropout" \
+          "$bin/encoder_step" "$encoder" "$batch" "$length" "$runs" "$dropout" "$kind" + \
+          "$python" "$here/encoder_step.py" "$encoder" "$batch" "$length" "$runs" "$dropout" "$kind"
+      done
+      for kind in forward train; do
+        for precision in $precisions; do
+          race 1 "$label $kind $precision" \
+            "$python" "$here/encoder_step.py" "$encoder" "$batch" "$length" "$((runs < 3 ? runs : 3))" 0 "$kind" "$precision"
+        done
+      done
     done
   done
 fi

@@ -3,12 +3,14 @@
     python star_peer.py NAME RUNS
 
 NAME is one of the keys of OBJECTIVES below, or `all`. Every objective is written the way its
-closed form asks for (matrix products, logsumexp, gathers), in fp32 on two threads with autograd;
+closed form asks for (matrix products, logsumexp, gathers), in fp32 with autograd (threads: THREADS, 2 if not
+set; device: DEVICE, `cuda` or the processor);
 one warm-up step, then RUNS timed steps (forward and backward, gradients to every trainable input).
 Prints one JSON line a run.
 """
 import json
 import math
+import os
 import sys
 import time
 
@@ -16,10 +18,25 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("THREADS", "2")))
 
 BATCH, ROWS, HIDDEN, DIM, TOPK = 64, 8954, 384, 128, 120
 TAU, GAMMA, FLOOR = 0.07, 0.05, 1e-8
+
+
+def place():
+    """The device that DEVICE names, and what goes before the names of its results; as in the Rust side."""
+    name = os.environ.get("DEVICE", "flex")
+    if name in ("flex", "cpu"):
+        return torch.device("cpu"), ""
+    device = torch.device(name)
+    return device, f"{device.type}:{device.index or 0} "
+
+
+def finish(device):
+    """Waits for what was given to the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def uniform(seed, *shape):
@@ -33,7 +50,7 @@ def uniform(seed, *shape):
         x *= np.uint32(0x846CA68B)
         x ^= x >> np.uint32(16)
     values = (x >> np.uint32(8)).astype(np.float32) / np.float32(1 << 24) - np.float32(0.5)
-    return torch.from_numpy(values.reshape(shape))
+    return torch.from_numpy(values.reshape(shape)).to(torch.get_default_device())
 
 
 def unit_rows(seed, rows, columns):
@@ -214,7 +231,7 @@ def memory(key):
     return 0.0
 
 
-def run(problem, runs):
+def run(problem, runs, device, before_name):
     # Resets the peak on Linux, so that it counts the steps and not the making of the inputs.
     try:
         with open("/proc/self/clear_refs", "w") as clear:
@@ -229,13 +246,14 @@ def run(problem, runs):
         loss = problem.loss()
         loss.backward()
         value = loss.item()
+        finish(device)
         took = (time.perf_counter() - began) * 1e3
         peak = memory("VmHWM")
         if index == 0:
             continue
         square = sum(float(leaf.grad.double().square().sum()) for leaf in problem.leaves)
         print(json.dumps({
-            "what": problem.what, "side": "torch", "ms": round(took, 4), "value": value,
+            "what": before_name + problem.what, "side": "torch", "ms": round(took, 4), "value": value,
             "gradient_norm": math.sqrt(square), "peak_rss_mb": round(peak, 1),
             "step_mb": round(peak - before, 1),
         }), flush=True)
@@ -243,8 +261,10 @@ def run(problem, runs):
 
 def main(objectives):
     wanted, count = sys.argv[1], int(sys.argv[2])
+    device, before_name = place()
+    torch.set_default_device(device)
     for key in objectives if wanted == "all" else [wanted]:
-        run(objectives[key](), count)
+        run(objectives[key](), count, device, before_name)
 
 
 if __name__ == "__main__":

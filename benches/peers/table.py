@@ -40,7 +40,7 @@ QUALITY_TARGETS = [(r"kmeans ", 1.0), (r"tsne ", 1.01)]
 # Reported for information, or part of the floor: no row in the baseline.
 NO_BASELINE = re.compile(r"(gemm|memory) ")
 SECTIONS = [
-    ("Encoder", r"(forward|train) "),
+    ("Encoder", r"(\S+ )*(forward|train) "),
     ("Encoding texts", r"encode "),
     ("STAR-DOWN, one epoch", r"(epoch|step|refill) "),
     ("Clustering and projection", r"(kmeans|tsne) "),

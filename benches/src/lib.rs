@@ -7,7 +7,33 @@
 pub mod inputs;
 pub mod sentence_objectives;
 
+use burn::tensor::Device;
+use kernels::{DeviceError, DeviceSpec};
 use serde_json::{Map, Value, json};
+
+/// The device that the environment variable `DEVICE` names, flex without it, and what goes before the
+/// names of its results: nothing for flex, else the device.
+///
+/// # Errors
+///
+/// [`DeviceError`] for an unknown name, or a device that this build or machine lacks.
+///
+/// ```
+/// let (_, before) = benches::device()?;
+/// assert_eq!(before, "");
+/// # Ok::<(), kernels::DeviceError>(())
+/// ```
+pub fn device() -> Result<(Device, String), DeviceError> {
+    let spec = match std::env::var("DEVICE") {
+        Ok(name) => name.parse::<DeviceSpec>()?.resolve(),
+        Err(_) => DeviceSpec::Flex,
+    };
+    let before = match spec {
+        DeviceSpec::Flex => String::new(),
+        other => format!("{other} "),
+    };
+    Ok((spec.open()?, before))
+}
 
 /// Prints one result line: what was measured, the side (`ours`), milliseconds, the largest resident
 /// memory of the process so far in MiB, and the members of `more`.
