@@ -362,13 +362,16 @@ impl Stage for Contrast<'_> {
 
         // The momentum encoder of before this step; inference form, so no graph and no dropout.
         let plain = TokenBatch::new(&rows, &self.prepared.device)?;
-        let momentum_rows = unit_rows(SentenceEncoder::pool(
-            &state.momentum,
-            self.pooling,
-            &plain,
-        )?);
-
-        let mut grads = loss.backward();
+        let momentum_rows =
+            || SentenceEncoder::pool(&state.momentum, self.pooling, &plain).map(unit_rows);
+        // Neither needs the other, and what one leaves of the cores is enough for parts of the other.
+        let side_by_side = kernels::concurrent_passes(&self.prepared.device) > 1;
+        let (mut grads, momentum_rows) = if side_by_side {
+            rayon::join(|| loss.backward(), momentum_rows)
+        } else {
+            (loss.backward(), momentum_rows())
+        };
+        let momentum_rows = momentum_rows?;
         drop(targets);
         let limit = (self.config.optimizer.clip > 0.0).then_some(self.config.optimizer.clip);
         let lr = self.schedule.lr(step);
