@@ -25,7 +25,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BASE = "as given"
 FLOOR = "frozen encoder"
-TRAINED = "the last stage"
 METRICS = ("acc", "ari", "nmi")
 HELD_OUT = 5
 
@@ -78,10 +77,10 @@ def run(program, config, settings, run_dir):
     return json.loads(result.read_text())
 
 
-def scores(result, inference, stage):
-    """Scores of a stage by seed."""
+def scores(result, inference, stage=None):
+    """Scores of a stage, or of the last one, by seed."""
     rows = [row for row in result["rows"] if row["inference"] == inference]
-    stage = rows[-1]["stage"] if stage == TRAINED else stage
+    stage = stage or rows[-1]["stage"]
     return {row["seed"]: row for row in rows if row["stage"] == stage}
 
 
@@ -95,8 +94,8 @@ def table(results):
         "| settings | ACC | ARI | NMI | ACC by centroid | difference in ACC | minutes |",
         "|---|---|---|---|---|---|---|",
     ]
-    base = scores(results[BASE], "cluster", TRAINED)
-    rows = [(FLOOR, results[BASE], "frozen"), *((name, result, TRAINED) for name, result in results.items())]
+    base = scores(results[BASE], "cluster")
+    rows = [(FLOOR, results[BASE], "frozen"), *((name, result, None) for name, result in results.items())]
     for name, result, stage in rows:
         own, centroid = scores(result, "cluster", stage), scores(result, "centroid", stage)
         differences = [own[seed]["acc"] - base[seed]["acc"] for seed in own if seed in base]

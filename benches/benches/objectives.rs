@@ -12,6 +12,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use benches::inputs::unit_rows;
 use benches::sentence_objectives::{NAMES, SentenceObjective};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::measurement::WallTime;
@@ -39,8 +40,8 @@ impl Problem {
     fn new(batch: usize, rows: usize, hidden: usize) -> Self {
         let device = Device::flex().autodiff();
         let mut rng = ChaCha8Rng::seed_from_u64(7);
-        let queries = unit_rows(&mut rng, batch, hidden, &device).require_grad();
-        let bank = unit_rows(&mut rng, rows, hidden, &device);
+        let queries = unit_rows(1, batch, hidden, &device).require_grad();
+        let bank = unit_rows(2, rows, hidden, &device);
         let neighbours: Vec<Vec<(usize, f32)>> = (0..batch)
             .map(|_| {
                 (0..=TOPK)
@@ -60,16 +61,10 @@ impl Problem {
     }
 }
 
-fn unit_rows(rng: &mut ChaCha8Rng, rows: usize, columns: usize, device: &Device) -> Tensor<2> {
-    let mut data = Vec::with_capacity(rows * columns);
-    for _ in 0..rows {
-        let row: Vec<f32> = (0..columns)
-            .map(|_| rng.next_u32() as f32 / u32::MAX as f32 - 0.5)
-            .collect();
-        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
-        data.extend(row.iter().map(|v| v / norm));
-    }
-    Tensor::from_data(TensorData::new(data, [rows, columns]), device)
+/// Forward and backward.
+fn step(loss: Tensor<1>) -> f32 {
+    black_box(loss.backward());
+    loss.into_scalar()
 }
 
 fn gaussian(hidden: usize) -> Star {
@@ -87,8 +82,7 @@ fn star_step(star: &Star, problem: &Problem) -> f32 {
         )
         .unwrap()
         .loss;
-    black_box(loss.backward());
-    loss.into_scalar()
+    step(loss)
 }
 
 fn down_step(loss: &BankInfoNce, problem: &Problem) -> f32 {
@@ -99,8 +93,7 @@ fn down_step(loss: &BankInfoNce, problem: &Problem) -> f32 {
             &problem.targets,
         )
         .unwrap();
-    black_box(loss.backward());
-    loss.into_scalar()
+    step(loss)
 }
 
 fn dna_step(problem: &Problem) -> f32 {
@@ -113,8 +106,7 @@ fn dna_step(problem: &Problem) -> f32 {
             &problem.targets,
         )
         .unwrap();
-    black_box(loss.backward());
-    loss.into_scalar()
+    step(loss)
 }
 
 /// Targets of the prototype policy: at most `TOPK` members of the query's own cluster, so that lists
@@ -152,11 +144,10 @@ fn classification(rows: usize, classes: usize) -> (Tensor<2>, Tensor<1, Int>) {
 /// Objectives that have no bank.
 fn without_bank(group: &mut BenchmarkGroup<'_, WallTime>) {
     let device = Device::flex().autodiff();
-    let mut rng = ChaCha8Rng::seed_from_u64(5);
     for (batch, negatives) in [(64, false), (64, true), (512, false)] {
-        let mut rows = || unit_rows(&mut rng, batch, 384, &device).require_grad();
-        let (anchors, positives) = (rows(), rows());
-        let hard = negatives.then(rows);
+        let rows = |seed| unit_rows(seed, batch, 384, &device).require_grad();
+        let (anchors, positives) = (rows(3), rows(4));
+        let hard = negatives.then(|| rows(5));
         let loss = InfoNceConfig::new().init().unwrap();
         let name = if negatives {
             "info_nce_hard_negatives"
@@ -171,8 +162,7 @@ fn without_bank(group: &mut BenchmarkGroup<'_, WallTime>) {
                     let value = loss
                         .forward(anchors.clone(), positives.clone(), hard.clone())
                         .unwrap();
-                    black_box(value.backward());
-                    value.into_scalar::<f32>()
+                    step(value)
                 });
             },
         );
@@ -183,8 +173,7 @@ fn without_bank(group: &mut BenchmarkGroup<'_, WallTime>) {
             let value = CoarseCrossEntropy
                 .forward(logits.clone(), labels.clone())
                 .unwrap();
-            black_box(value.backward());
-            value.into_scalar::<f32>()
+            step(value)
         });
     });
     // A quarter of the 640 tokens of 64 texts of length 10.
@@ -192,8 +181,7 @@ fn without_bank(group: &mut BenchmarkGroup<'_, WallTime>) {
     group.bench_function(BenchmarkId::new("masked_lm", "160x30522"), |b| {
         b.iter(|| {
             let value = MaskedLm.forward(logits.clone(), labels.clone()).unwrap();
-            black_box(value.backward());
-            value.into_scalar::<f32>()
+            step(value)
         });
     });
 }
@@ -206,8 +194,7 @@ fn of_sentences(group: &mut BenchmarkGroup<'_, WallTime>) {
         group.bench_function(BenchmarkId::new(name, &objective.sizes), |b| {
             b.iter(|| {
                 let value = objective.loss().unwrap();
-                black_box(value.backward());
-                value.into_scalar::<f32>()
+                step(value)
             });
         });
     }
@@ -251,8 +238,7 @@ fn pairwise_step(star: &Star, problem: &Problem) -> f32 {
         )
         .unwrap()
         .loss;
-    black_box(loss.backward());
-    loss.into_scalar()
+    step(loss)
 }
 
 fn objectives(criterion: &mut Criterion) {
@@ -332,8 +318,7 @@ fn objectives(criterion: &mut Criterion) {
                 )
                 .unwrap()
                 .mean();
-                black_box(value.backward());
-                value.into_scalar::<f32>()
+                step(value)
             });
         },
     );

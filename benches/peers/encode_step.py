@@ -5,21 +5,21 @@
 Threads: THREADS, 2 if not set.
 """
 import json
-import os
 import resource
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from sentence_transformers import SentenceTransformer
+
+from torch_side import use_threads
 
 if len(sys.argv) < 3:
     sys.exit(__doc__)
 model_dir, file, *rest = sys.argv[1:]
 batch, runs = (int(v) for v in rest + ["64", "3"][len(rest):])
-torch.set_num_threads(int(os.environ.get("THREADS", "2")))
+use_threads()
 texts = Path(file).read_text(encoding="utf-8").split("\n")
 if texts[-1] == "":
     texts.pop()

@@ -7,7 +7,6 @@ PRECISION is `fp32`, `bf16` (the forward pass, and that of the training step, un
 """
 import contextlib
 import json
-import os
 import resource
 import sys
 import time
@@ -15,7 +14,7 @@ import time
 import torch
 from transformers import AutoModel
 
-from star_peer import finish, place
+from torch_side import finish, place, use_threads
 
 if len(sys.argv) < 2:
     sys.exit(__doc__)
@@ -23,7 +22,7 @@ model_dir, *rest = sys.argv[1:]
 defaults = ["64", "32", "7", "0", "both", "fp32"]
 batch, length, runs, dropout, kind, precision = rest + defaults[len(rest):]
 batch, length, runs, dropout = int(batch), int(length), int(runs), float(dropout)
-torch.set_num_threads(int(os.environ.get("THREADS", "2")))
+use_threads()
 device, before = place()
 ids = torch.tensor([[1000 + (row * 131 + at * 17) % 20000 for at in range(length)] for row in range(batch)],
                    device=device)

@@ -5,15 +5,16 @@
 Threads: THREADS, 2 if not set.
 """
 import json
-import os
 import resource
 import sys
 import time
 
 import torch
 
+from torch_side import use_threads
+
 tokens, hidden, inner, runs = (int(v) for v in sys.argv[1:] + ["2048", "384", "1536", "9"][len(sys.argv) - 1:])
-torch.set_num_threads(int(os.environ.get("THREADS", "2")))
+use_threads()
 
 
 def line(what, seconds, **more):

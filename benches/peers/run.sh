@@ -209,13 +209,11 @@ if wanted spearman; then
 fi
 
 if wanted objectives; then
-  for name in star star_frozen star_softmax softmax_kl down dna info_nce info_nce_512 info_nce_hard coarse mlm \
-    star_clinc down_clinc; do
-    race "$rounds" "objective $name" "$bin/objective_step" "$name" "$runs" + "$python" "$here/star_peer.py" "$name" "$runs"
-  done
-  for name in siamese_mse siamese_l1 translated_relu smooth_k2 cosent angle simcse simcse_supervised multiple_negatives gist \
-    energy_hinge hierarchical_triplet ngcse embedding_distillation ranking_distillation matryoshka alignment_uniformity; do
-    race "$rounds" "objective $name" "$bin/objective_step" "$name" "$runs" + "$python" "$here/sentence_peer.py" "$name" "$runs"
+  for peer in star_peer sentence_peer; do
+    names=$("$python" "$here/$peer.py" names)
+    for name in $names; do
+      race "$rounds" "objective $name" "$bin/objective_step" "$name" "$runs" + "$python" "$here/$peer.py" "$name" "$runs"
+    done
   done
 fi
 

@@ -1,6 +1,7 @@
 """PyTorch side of benches/src/sentence_objectives.rs: the same inputs, objectives and output line.
 
     python sentence_peer.py NAME RUNS
+    python sentence_peer.py names
 
 NAME is one of the keys of OBJECTIVES below, or `all`. Every objective is written with matrix products, logsumexp and
 masks, the way one would in PyTorch; gradients reach every trainable input. Output as in star_peer.py.

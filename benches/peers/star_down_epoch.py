@@ -12,7 +12,6 @@ extrapolated from their median (`"extrapolated": true`). No checkpoint is writte
 import csv
 import json
 import math
-import os
 import resource
 import statistics
 import sys
@@ -24,6 +23,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, AutoTokenizer
+
+from torch_side import use_threads
 
 BATCH, TAU, GAMMA, MOMENTUM, REPLACED, PEAK_LR, DECAY, CLIP = 64, 0.07, 0.05, 0.99, 0.9 * 0.25, 5e-5, 0.01, 1.0
 DIM, VAR_FLOOR, FIRST_BASE, TOPK = 128, 1e-8, 150.0, 120
@@ -178,7 +179,7 @@ def main():
         sys.exit(__doc__)
     data, model_dir, *rest = sys.argv[1:]
     max_len, objective_name, form, steps = rest + ["32", "star", "closed", "0"][len(rest):]
-    torch.set_num_threads(int(os.environ.get("THREADS", "2")))
+    use_threads()
     torch.manual_seed(0)
     loop = Loop(data, model_dir, int(max_len), objective_name, form)
     side = "torch_pairwise" if form == "pairwise" else "torch"

@@ -1,6 +1,7 @@
 """PyTorch side of benches/examples/objective_step.rs: the same inputs, objectives and output line.
 
     python star_peer.py NAME RUNS
+    python star_peer.py names
 
 NAME is one of the keys of OBJECTIVES below, or `all`. Every objective is written the way its
 closed form asks for (matrix products, logsumexp, gathers), in fp32 with autograd (threads: THREADS, 2 if not
@@ -10,7 +11,6 @@ Prints one JSON line a run.
 """
 import json
 import math
-import os
 import sys
 import time
 
@@ -18,25 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-torch.set_num_threads(int(os.environ.get("THREADS", "2")))
+from torch_side import finish, place, use_threads
+
+use_threads()
 
 BATCH, ROWS, HIDDEN, DIM, TOPK = 64, 8954, 384, 128, 120
 TAU, GAMMA, FLOOR = 0.07, 0.05, 1e-8
-
-
-def place():
-    """The device that DEVICE names, and what goes before the names of its results; as in the Rust side."""
-    name = os.environ.get("DEVICE", "flex")
-    if name in ("flex", "cpu"):
-        return torch.device("cpu"), ""
-    device = torch.device(name)
-    return device, f"{device.type}:{device.index or 0} "
-
-
-def finish(device):
-    """Waits for what was given to the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def uniform(seed, *shape):
@@ -260,7 +247,11 @@ def run(problem, runs, device, before_name):
 
 
 def main(objectives):
-    wanted, count = sys.argv[1], int(sys.argv[2])
+    wanted, *rest = sys.argv[1:]
+    if wanted == "names":
+        print(*objectives)
+        return
+    count = int(rest[0])
     device, before_name = place()
     torch.set_default_device(device)
     for key in objectives if wanted == "all" else [wanted]:

@@ -165,12 +165,13 @@ mod fused {
 
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+    use burn::backend::autodiff::ops::{Backward, Ops, unary};
     use burn::backend::{Autodiff, Backend, Flex, backend_extension, tensor::FloatTensor};
 
     use crate::cpu::attention::{self, Packed};
     use crate::cpu::random_mask::MaskKey;
     use crate::cpu::{contiguous, size, tensor};
+    use crate::fused::in_graph;
 
     /// What the operation needs beside its tensor.
     #[derive(Clone, Debug)]
@@ -284,10 +285,7 @@ mod fused {
         fn fused_heads(qkv: FloatTensor<Self>, shape: HeadsShape) -> FloatTensor<Self> {
             let (qkv, node) = qkv.into_parts();
             let (context, lse) = B::heads_forward(qkv.clone(), &shape);
-            match HeadsStep.prepare::<C>([node]).compute_bound().stateful() {
-                OpsKind::Tracked(prep) => prep.finish((qkv, lse, shape), context),
-                OpsKind::UnTracked(prep) => prep.finish(context),
-            }
+            in_graph::<B, C, _, _>(HeadsStep, [node], (qkv, lse, shape), context)
         }
     }
 }

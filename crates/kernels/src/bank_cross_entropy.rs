@@ -56,7 +56,7 @@ mod fused {
 
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::autodiff::ops::{Backward, Ops};
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
     use burn::tensor::{DType, Tensor};
@@ -67,7 +67,7 @@ mod fused {
     use crate::bank_blocks::{Neighbours, add_parts, block_len, groups, transposed};
     use crate::cpu::matmul::{Matrix, serial_matmul, serial_matmul_into};
     use crate::cpu::{size, tensor};
-    use crate::fused::on_flex;
+    use crate::fused::{backward_to, in_graph, on_flex};
     use crate::simd_objectives::{Partial, Partials, score_gradient, score_partials};
 
     pub(super) fn applies(inputs: &BankCrossEntropy) -> bool {
@@ -169,14 +169,7 @@ mod fused {
             grads: &mut Gradients,
             _checkpointer: &mut Checkpointer,
         ) {
-            let grad = grads.consume::<B>(&ops.node);
-            let wanted = ops.parents.each_ref().map(Option::is_some);
-            let gradients = B::bank_backward(ops.state, grad, wanted);
-            for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-                if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                    grads.register::<B>(parent.id, gradient);
-                }
-            }
+            backward_to::<B, _, _>(ops, grads, B::bank_backward);
         }
     }
 
@@ -193,10 +186,7 @@ mod fused {
             let (weights, _) = weights.into_parts();
             let (losses, saved) = B::bank_forward(queries, bank, ids, weights, scale);
             let nodes = [query_node, bank_node];
-            match BankStep.prepare::<C>(nodes).compute_bound().stateful() {
-                OpsKind::Tracked(prep) => prep.finish(saved, losses),
-                OpsKind::UnTracked(prep) => prep.finish(losses),
-            }
+            in_graph::<B, C, _, _>(BankStep, nodes, saved, losses)
         }
     }
 

@@ -38,7 +38,7 @@ pub fn cross_entropy(
 mod fused {
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+    use burn::backend::autodiff::ops::{Backward, Ops, unary};
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
     use burn::tensor::{DType, Int, Tensor};
@@ -47,7 +47,7 @@ mod fused {
 
     use crate::bank_blocks::integers;
     use crate::cpu::{size, tensor};
-    use crate::fused::on_flex;
+    use crate::fused::{in_graph, on_flex};
     use crate::simd_objectives::{Partial, partial_log_sum_exp, softmax_gradient};
 
     /// Logits per task, 64 KiB of them.
@@ -134,14 +134,7 @@ mod fused {
         ) -> FloatTensor<Self> {
             let (logits, node) = logits.into_parts();
             let (losses, saved) = B::cross_entropy_forward(logits, labels);
-            match CrossEntropyStep
-                .prepare::<C>([node])
-                .compute_bound()
-                .stateful()
-            {
-                OpsKind::Tracked(prep) => prep.finish(saved, losses),
-                OpsKind::UnTracked(prep) => prep.finish(losses),
-            }
+            in_graph::<B, C, _, _>(CrossEntropyStep, [node], saved, losses)
         }
     }
 

@@ -1,9 +1,19 @@
 //! What the fused operations share.
 
+#[cfg(feature = "flex")]
 use std::any::TypeId;
 
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy};
-use burn::tensor::{DType, Device, Distribution, Int, Tensor};
+#[cfg(feature = "flex")]
+use burn::backend::autodiff::{
+    checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy},
+    grads::Gradients,
+    ops::{Backward, NodeGuard, Ops, OpsKind},
+};
+#[cfg(feature = "flex")]
+use burn::backend::{Autodiff, Backend, tensor::FloatTensor};
+use burn::tensor::{DType, Device, Tensor};
+#[cfg(feature = "flex")]
+use burn::tensor::{Distribution, Int};
 
 /// Whether the fused form of an operation runs for a tensor: f32 on flex, with or without autodiff.
 pub(crate) fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
@@ -34,4 +44,42 @@ pub(crate) fn draw_seed(device: &Device) -> u64 {
 #[cfg(feature = "flex")]
 pub(crate) fn recomputes<C: CheckpointStrategy>() -> bool {
     TypeId::of::<C>() == TypeId::of::<BalancedCheckpointing>()
+}
+
+/// The output of a forward pass in the graph: with `step` and `state` for the backward pass if one of the
+/// parents is tracked.
+#[cfg(feature = "flex")]
+pub(crate) fn in_graph<B, C, S, const N: usize>(
+    step: S,
+    parents: [NodeGuard; N],
+    state: S::State,
+    output: FloatTensor<B>,
+) -> FloatTensor<Autodiff<B, C>>
+where
+    B: Backend,
+    C: CheckpointStrategy,
+    S: Backward<B, N>,
+{
+    match step.prepare::<C>(parents).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(state, output),
+        OpsKind::UnTracked(prep) => prep.finish(output),
+    }
+}
+
+/// A backward pass towards several parents: `gradients` gets state, gradient of the output and which
+/// parents are tracked.
+#[cfg(feature = "flex")]
+pub(crate) fn backward_to<B: Backend, S, const N: usize>(
+    ops: Ops<S, N>,
+    grads: &mut Gradients,
+    gradients: impl FnOnce(S, FloatTensor<B>, [bool; N]) -> [Option<FloatTensor<B>>; N],
+) {
+    let grad = grads.consume::<B>(&ops.node);
+    let wanted = ops.parents.each_ref().map(Option::is_some);
+    let gradients = gradients(ops.state, grad, wanted);
+    for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
+        if let (Some(parent), Some(gradient)) = (parent, gradient) {
+            grads.register::<B>(parent.id, gradient);
+        }
+    }
 }

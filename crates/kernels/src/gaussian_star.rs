@@ -86,7 +86,7 @@ mod fused {
 
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::autodiff::ops::{Backward, Ops};
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
     use burn::tensor::{DType, Tensor};
@@ -97,7 +97,7 @@ mod fused {
     use crate::bank_blocks::{Neighbours, add_parts, block_len, groups, transposed};
     use crate::cpu::matmul::{Matrix, serial_matmul, serial_matmul_into};
     use crate::cpu::{size, tensor};
-    use crate::fused::on_flex;
+    use crate::fused::{backward_to, in_graph, on_flex};
     use crate::simd_objectives::{
         Partial, Partials, Side, StarRows, StarScales, column_sums, gaussian_constants,
         gaussian_features, gaussian_features_backward, gaussians, relu, row_sums, star_gradient,
@@ -231,14 +231,10 @@ mod fused {
             grads: &mut Gradients,
             _checkpointer: &mut Checkpointer,
         ) {
-            let grad = grads.consume::<B>(&ops.node);
-            let head_grad = ops.parents[1..5].iter().any(Option::is_some);
-            let gradients = B::star_backward(ops.state, grad, head_grad);
-            for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-                if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                    grads.register::<B>(parent.id, gradient);
-                }
-            }
+            backward_to::<B, _, _>(ops, grads, |saved, grad, wanted| {
+                let head_grad = wanted[1..5].contains(&true);
+                B::star_backward(saved, grad, head_grad)
+            });
         }
     }
 
@@ -274,10 +270,7 @@ mod fused {
             ];
             let (terms, saved) =
                 B::star_forward(queries, bank, heads, ln_base, ids, weights, settings);
-            match StarStep.prepare::<C>(nodes).compute_bound().stateful() {
-                OpsKind::Tracked(prep) => prep.finish(saved, terms),
-                OpsKind::UnTracked(prep) => prep.finish(terms),
-            }
+            in_graph::<B, C, _, _>(StarStep, nodes, saved, terms)
         }
     }
 

@@ -28,7 +28,7 @@ pub fn normalize_rows(x: Tensor<2>, eps: f64) -> Result<Tensor<2>, Box<Tensor<2>
 mod fused {
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+    use burn::backend::autodiff::ops::{Backward, Ops, unary};
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
     use burn::tensor::Tensor;
@@ -36,6 +36,7 @@ mod fused {
     use rayon::prelude::*;
 
     use crate::cpu::{size, tensor};
+    use crate::fused::in_graph;
     use crate::simd_objectives;
 
     /// Elements per task.
@@ -105,14 +106,7 @@ mod fused {
         fn unit_rows(x: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
             let (x, node) = x.into_parts();
             let (y, norms) = B::unit_rows_forward(x, eps);
-            match NormalizeStep
-                .prepare::<C>([node])
-                .compute_bound()
-                .stateful()
-            {
-                OpsKind::Tracked(prep) => prep.finish((y.clone(), norms), y),
-                OpsKind::UnTracked(prep) => prep.finish(y),
-            }
+            in_graph::<B, C, _, _>(NormalizeStep, [node], (y.clone(), norms), y)
         }
     }
 

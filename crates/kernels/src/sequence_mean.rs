@@ -55,11 +55,12 @@ mod fused {
 
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+    use burn::backend::autodiff::ops::{Backward, Ops, unary};
     use burn::backend::{Autodiff, Backend, Flex, backend_extension, tensor::FloatTensor};
     use rayon::prelude::*;
 
     use crate::cpu::{contiguous, size, tensor};
+    use crate::fused::in_graph;
 
     #[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
     pub trait MeanBackend: Backend {
@@ -136,10 +137,7 @@ mod fused {
         fn fused_sequence_mean(x: FloatTensor<Self>, bounds: Arc<[usize]>) -> FloatTensor<Self> {
             let (x, node) = x.into_parts();
             let mean = B::fused_sequence_mean(x, Arc::clone(&bounds));
-            match MeanStep.prepare::<C>([node]).compute_bound().stateful() {
-                OpsKind::Tracked(prep) => prep.finish(bounds, mean),
-                OpsKind::UnTracked(prep) => prep.finish(mean),
-            }
+            in_graph::<B, C, _, _>(MeanStep, [node], bounds, mean)
         }
     }
 }

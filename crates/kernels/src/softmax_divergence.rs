@@ -57,7 +57,7 @@ pub fn softmax_divergence(inputs: SoftmaxDivergence) -> Result<Tensor<2>, Box<So
 mod fused {
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
-    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::autodiff::ops::{Backward, Ops};
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
     use burn::tensor::Tensor;
@@ -68,7 +68,7 @@ mod fused {
     use crate::bank_blocks::{add_parts, block_len, groups, transposed};
     use crate::cpu::matmul::{Matrix, serial_matmul, serial_matmul_into};
     use crate::cpu::{size, tensor};
-    use crate::fused::on_flex;
+    use crate::fused::{backward_to, in_graph, on_flex};
     use crate::simd_objectives::{
         column_sums, row_sums, softmax_features, softmax_features_backward,
     };
@@ -173,14 +173,7 @@ mod fused {
             grads: &mut Gradients,
             _checkpointer: &mut Checkpointer,
         ) {
-            let grad = grads.consume::<B>(&ops.node);
-            let wanted = ops.parents.each_ref().map(Option::is_some);
-            let gradients = B::divergence_backward(ops.state, grad, wanted);
-            for (parent, gradient) in ops.parents.into_iter().zip(gradients) {
-                if let (Some(parent), Some(gradient)) = (parent, gradient) {
-                    grads.register::<B>(parent.id, gradient);
-                }
-            }
+            backward_to::<B, _, _>(ops, grads, B::divergence_backward);
         }
     }
 
@@ -194,14 +187,7 @@ mod fused {
             let (bank, bank_node) = bank.into_parts();
             let (divergences, saved) = B::divergence_forward(queries, bank, settings);
             let nodes = [query_node, bank_node];
-            match DivergenceStep
-                .prepare::<C>(nodes)
-                .compute_bound()
-                .stateful()
-            {
-                OpsKind::Tracked(prep) => prep.finish(saved, divergences),
-                OpsKind::UnTracked(prep) => prep.finish(divergences),
-            }
+            in_graph::<B, C, _, _>(DivergenceStep, nodes, saved, divergences)
         }
     }
 
@@ -315,9 +301,10 @@ mod fused {
         let parts: Vec<Sums> = groups(rows)
             .into_par_iter()
             .map_init(Features::default, |features, group| {
+                let of_queries = if want_queries { batch } else { 0 };
                 let mut sums = Sums {
-                    others: vec![0.0; batch * 2 * dim],
-                    totals: vec![0.0; batch],
+                    others: vec![0.0; of_queries * 2 * dim],
+                    totals: vec![0.0; of_queries],
                     grad_bank: Vec::new(),
                 };
                 let (mut grad_d, mut others, mut totals) = (Vec::new(), Vec::new(), Vec::new());
