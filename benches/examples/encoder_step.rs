@@ -1,12 +1,12 @@
 //! Times the encoder as a whole: inference forward and a training step (forward, backward, AdamW).
 //!
 //! ```text
-//! cargo run --release -p benches --example encoder_step -- MODEL_DIR [batch] [length] [runs] [dropout] [kind]
+//! cargo run --release -p benches --example encoder_step -- MODEL_DIR [batch] [length] [runs] [dropout] [kind] [precision]
 //! ```
 //!
 //! The environment variable `DEVICE` chooses the device, flex without it.
 //!
-//! `kind` is `forward`, `train` or `both`; peak memory belongs to one kind only when it runs alone.
+//! `precision` is `f32` or `bf16`, which goes behind the name of the results. `kind` is `forward`, `train` or `both`; peak memory belongs to one kind only when it runs alone.
 //! Prints one JSON line a run, after one run that is not counted. `check` is the checksum of the
 //! forward pass, or the loss of the first training step without dropout, which PyTorch has to equal.
 //! `benches/peers/encoder_step.py` does the same with PyTorch and transformers.
@@ -17,11 +17,11 @@ use std::time::Instant;
 
 use burn::module::Module;
 use encoder::{LoadOptions, Pooling, SentenceEncoder, TokenBatch};
+use kernels::Precision;
 use serde_json::json;
 use training::{AdamW, AdamWConfig};
 
-const USAGE: &str =
-    "usage: encoder_step MODEL_DIR [batch] [length] [runs] [dropout] [forward|train|both]";
+const USAGE: &str = "usage: encoder_step MODEL_DIR [batch] [length] [runs] [dropout] [forward|train|both] [f32|bf16]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     kernels::tune_allocator();
@@ -37,12 +37,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !["forward", "train", "both"].contains(&kind) {
         return Err(USAGE.into());
     }
+    let precision: Precision = args
+        .get(6)
+        .map_or(Ok(Precision::F32), |name| name.parse())?;
     let (device, before) = benches::device()?;
     let options = LoadOptions {
         dropout: Some(dropout),
         ..LoadOptions::default()
     };
-    let encoder = SentenceEncoder::load(Path::new(model), &options, &device)?;
+    let mut encoder = SentenceEncoder::load(Path::new(model), &options, &device)?;
+    encoder.bert.set_precision(precision);
+    let after = match precision {
+        Precision::F32 => "",
+        Precision::Bf16 => " bf16",
+    };
     let rows = benches::token_rows(batch, length);
     let (hidden, layers) = (encoder.config.hidden_size, encoder.config.num_hidden_layers);
     let [_, of_minilm, ..] = benches::MINILM;
@@ -54,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     if kind != "train" {
         let inference = encoder.bert.valid();
-        let what = format!("{before}forward batch{batch} length{length}");
+        let what = format!("{before}forward batch{batch} length{length}{after}");
         for run in 0..=runs {
             let began = Instant::now();
             let tokens = TokenBatch::new(&rows, &device)?;
@@ -70,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let device = device.autodiff();
         let mut model = encoder.bert.train();
         let mut optimizer = AdamW::new(AdamWConfig::default())?;
-        let what = format!("{before}train batch{batch} length{length} dropout{dropout}");
+        let what = format!("{before}train batch{batch} length{length} dropout{dropout}{after}");
         let mut first = None;
         for run in 0..=runs {
             let began = Instant::now();

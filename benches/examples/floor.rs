@@ -6,7 +6,8 @@
 //!
 //! Products are those of a transformer layer, forward and backward, through burn's flex backend
 //! (the `gemm` library): `[tokens, hidden] x [hidden, intermediate]`, its input gradient (right side
-//! transposed) and its weight gradient (left side transposed). Memory is a copy of 256 MiB by all
+//! transposed) and its weight gradient (left side transposed), in f32 and with operands rounded to
+//! bfloat16 (the rounding is part of the time, and so is turning the transposed operand). Memory is a copy of 256 MiB by all
 //! threads; bytes read and bytes written both count. `benches/peers/floor.py` is PyTorch's.
 
 use std::error::Error;
@@ -14,6 +15,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use kernels::{Precision, project};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -52,8 +54,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             x.clone().transpose().matmul(g.clone())
         }),
     ];
+    let bf16: [(&str, &dyn Fn() -> Tensor<2>); 3] = [
+        ("forward_bf16", &|| {
+            project(x.clone(), w.clone(), Precision::Bf16)
+        }),
+        ("input_gradient_bf16", &|| {
+            project(g.clone(), w.clone().transpose(), Precision::Bf16)
+        }),
+        ("weight_gradient_bf16", &|| {
+            project(x.clone().transpose(), g.clone(), Precision::Bf16)
+        }),
+    ];
     let flop = 2.0 * (tokens * hidden * inner) as f64;
-    for (name, product) in products {
+    for (name, product) in products.into_iter().chain(bf16) {
         black_box(product());
         for _ in 0..runs {
             let began = Instant::now();

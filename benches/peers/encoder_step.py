@@ -2,8 +2,8 @@
 
     python encoder_step.py MODEL_DIR [batch] [length] [runs] [dropout] [forward|train|both] [PRECISION]
 
-PRECISION is `fp32`, `bf16` (the forward pass, and that of the training step, under autocast), `compiled` or `compiled_bf16`
-(through `torch.compile`). Threads: THREADS, 2 if not set. Device: DEVICE, `cuda` or the processor.
+PRECISION is `fp32`, `bf16` (the forward pass, and that of the training step, under autocast; goes behind the name of the results),
+`compiled` or `compiled_bf16` (through `torch.compile`). Threads: THREADS, 2 if not set. Device: DEVICE, `cuda` or the processor.
 """
 import contextlib
 import json
@@ -31,7 +31,8 @@ model = AutoModel.from_pretrained(
     model_dir, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, dtype=torch.float32).to(device)
 if model.config.hidden_size != 384:
     before += f"{model.config.hidden_size}x{model.config.num_hidden_layers} "
-side = "torch" if precision == "fp32" else f"torch_{precision}"
+side = "torch_compiled" if precision.startswith("compiled") else "torch"
+after = " bf16" if precision.endswith("bf16") else ""
 states_of = torch.compile(model) if precision.startswith("compiled") else model
 
 
@@ -58,7 +59,7 @@ if kind != "train":
             began = time.perf_counter()
             checksum = pool().sum().item()
             if run:
-                line(f"{before}forward batch{batch} length{length}", (time.perf_counter() - began) * 1e3, checksum)
+                line(f"{before}forward batch{batch} length{length}{after}", (time.perf_counter() - began) * 1e3, checksum)
 
 if kind != "forward":
     model.train()
@@ -74,5 +75,5 @@ if kind != "forward":
         finish(device)
         first = value if first is None else first
         if run:
-            line(f"{before}train batch{batch} length{length} dropout{dropout:g}", (time.perf_counter() - began) * 1e3,
+            line(f"{before}train batch{batch} length{length} dropout{dropout:g}{after}", (time.perf_counter() - began) * 1e3,
                  first if dropout == 0 else None)

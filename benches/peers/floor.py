@@ -39,6 +39,9 @@ for name, work in {
 }.items():
     for seconds in times(work):
         line(f"gemm {name} {tokens}x{hidden}x{inner}", seconds, gflops=2e-9 * tokens * hidden * inner / seconds)
+    with torch.autocast("cpu", torch.bfloat16):
+        for seconds in times(work):
+            line(f"gemm {name}_bf16 {tokens}x{hidden}x{inner}", seconds, gflops=2e-9 * tokens * hidden * inner / seconds)
 source, target = torch.ones(64 << 20), torch.zeros(64 << 20)
 for seconds in times(lambda: target.copy_(source)):
     line("memory copy 256MiB", seconds, gb_s=2 * 4e-9 * source.numel() / seconds)

@@ -142,9 +142,8 @@ if wanted encoder; then
     "$python" "$here/random_bert.py" "$model" "$scratch/bert-base" 2>>"$log"
     encoders+=("$scratch/bert-base")
   fi
-  # For information: autocast to bf16 pays where the processor has bf16 products.
-  precisions=bf16
-  [ "$device" = flex ] || precisions='bf16 compiled compiled_bf16'
+  compiled=''
+  [ "$device" = flex ] || compiled='compiled compiled_bf16'
   for encoder in "${encoders[@]}"; do
     for length in $lengths; do
       label="encoder $(basename "$encoder") length $length"
@@ -155,7 +154,10 @@ if wanted encoder; then
           "$python" "$here/encoder_step.py" "$encoder" "$batch" "$length" "$runs" "$dropout" "$kind"
       done
       for kind in forward train; do
-        for precision in $precisions; do
+        race "$rounds" "$label $kind bf16" \
+          "$bin/encoder_step" "$encoder" "$batch" "$length" "$runs" 0 "$kind" bf16 + \
+          "$python" "$here/encoder_step.py" "$encoder" "$batch" "$length" "$runs" 0 "$kind" bf16
+        for precision in $compiled; do
           race 1 "$label $kind $precision" \
             "$python" "$here/encoder_step.py" "$encoder" "$batch" "$length" "$((runs < 3 ? runs : 3))" 0 "$kind" "$precision"
         done

@@ -22,7 +22,7 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 # what, peer, largest allowed ratio of times
 TIME_TARGETS = [
     (r"forward batch64 length(16|32|128)$", "torch", 1 / 1.2),
-    (r"train batch64 length(16|32|128) ", "torch", 1 / 1.2),
+    (r"train batch64 length(16|32|128) dropout[\d.]+$", "torch", 1 / 1.2),
     (r"encode ", "sentence-transformers", 1 / 2),
     (r"epoch star ", "torch", 1 / 2),
     (r"epoch star ", "torch_pairwise", 1 / 20),
@@ -229,7 +229,7 @@ def floor_tables(groups, model):
         return text
     rows = []
     for what, sides in groups.items():
-        found = re.match(r"(forward|train) batch(\d+) length(\d+)", what)
+        found = re.match(r"(forward|train) batch(\d+) length(\d+)( dropout[\d.]+)?$", what)
         if not found or OURS not in sides:
             continue
         training = found[1] == "train"

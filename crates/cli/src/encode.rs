@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
-use crate::inference::InferenceArgs;
+use crate::inference::{InferenceArgs, products};
 use crate::input::Texts;
 use crate::model::Overrides;
 use crate::output::Output;
@@ -80,9 +80,12 @@ struct Encoder<'a> {
 pub(crate) fn run(args: Args) -> Result<(), CliError> {
     check_calibration(args.precision, args.calibration.is_some())?;
     let inference = args.inference;
-    let mut model = args
-        .overrides
-        .load(&inference.model, false, inference.device)?;
+    let mut model = args.overrides.load(
+        &inference.model,
+        false,
+        products(inference.bf16),
+        inference.device,
+    )?;
     model
         .set_truncate_dim(args.truncate_dim)
         .map_err(CliError::option("--truncate-dim"))?;
@@ -98,6 +101,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             "command": "encode",
             "model_sha256": model_digest(&model_dir(&inference.model)?)?,
             "device": format!("{:?}", inference.device),
+            "bf16": inference.bf16,
             "batch_size": args.batch_size,
             "overrides": format!("{:?}", args.overrides),
             "prompt": args.prompt,

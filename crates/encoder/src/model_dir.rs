@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use burn::tensor::Device;
+use kernels::Precision;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -59,6 +60,8 @@ pub struct LoadOptions {
     pub max_len: Option<usize>,
     /// Both dropout rates, instead of what the directory says.
     pub dropout: Option<f64>,
+    /// Of the products with the layers' weights.
+    pub precision: Precision,
 }
 
 /// Files of a model directory that are kept to be written back.
@@ -115,6 +118,14 @@ impl SentenceEncoder {
     /// Any file missing, malformed or out of range; weights whose names or shapes do not fit the
     /// configuration (all of them are listed); NaN or infinite weights.
     pub fn load(dir: &Path, options: &LoadOptions, device: &Device) -> Result<Self, EncoderError> {
+        if !options.precision.works_on(device) {
+            return Err(EncoderError::Config {
+                origin: "options".to_owned(),
+                field: "precision",
+                found: options.precision.to_string(),
+                expected: "f32 on a device without bfloat16".to_owned(),
+            });
+        }
         let config_path = dir.join("config.json");
         let mut config = BertConfig::from_file(&config_path)?;
         let config_json =
@@ -180,6 +191,7 @@ impl SentenceEncoder {
             .contains("transform.weight")
             .then(|| import.fill(MlmHead::build(&config, &mut Init::zeros(device))));
         import.finish(&weights_path)?;
+        bert.set_precision(options.precision);
         if let Some(head) = layout.head {
             bert.pooler = Some(head.into_linear(config.hidden_size, device)?);
         }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use encoder::{LoadOptions, Pooling, SentenceEncoder, TokenBatch, encode_ids};
+use kernels::Precision;
 use serde_json::Value;
 
 fn fixture() -> PathBuf {
@@ -287,6 +288,51 @@ fn gradient_checkpointing_changes_no_bit() {
         all
     };
     assert_eq!(run(false), run(true));
+}
+
+#[test]
+fn bf16_is_near_f32_in_value_and_gradient_and_recomputes_to_the_same_bits() {
+    let options = LoadOptions {
+        dropout: Some(0.0),
+        ..LoadOptions::default()
+    };
+    let encoder = SentenceEncoder::load(&fixture(), &options, &Device::flex()).unwrap();
+    let ids = vec![vec![2u32, 6, 7, 8, 3], vec![2, 9, 3]];
+    let batch = TokenBatch::new(&ids, &Device::flex()).unwrap();
+    let run = |precision: Precision, recompute: bool| -> Vec<Vec<f32>> {
+        let mut bert = encoder.bert.clone().train();
+        bert.set_precision(precision);
+        bert.set_gradient_checkpointing(recompute);
+        let vectors = SentenceEncoder::pool(&bert, Pooling::Mean, &batch).unwrap();
+        let grads = vectors.clone().powi_scalar(3).sum().backward();
+        let layer = &bert.layers[0];
+        let mut all = vec![vectors.into_data().try_to_vec().unwrap()];
+        for weight in [
+            &layer.attention.value.weight,
+            &layer.attention.output.weight,
+            &layer.intermediate.weight,
+            &layer.output.weight,
+        ] {
+            let grad = weight.val().grad(&grads).unwrap();
+            all.push(grad.into_data().try_to_vec().unwrap());
+        }
+        all
+    };
+    let (f32, bf16) = (run(Precision::F32, false), run(Precision::Bf16, false));
+    for (at, (a, b)) in f32.iter().zip(&bf16).enumerate() {
+        let dot = |x: &[f32], y: &[f32]| -> f64 {
+            x.iter()
+                .zip(y)
+                .map(|(x, y)| f64::from(*x) * f64::from(*y))
+                .sum()
+        };
+        let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+        assert!(
+            cosine > 0.999 && cosine < 1.0 - 1e-9,
+            "{at}: cosine {cosine}"
+        );
+    }
+    assert_eq!(bf16, run(Precision::Bf16, true));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use burn::tensor::Tensor;
 
 use crate::gelu::gelu;
 use crate::linear::linear;
+use crate::precision::Precision;
 use crate::self_attention::Affine;
 
 /// `gelu(x W_1 + b_1) W_2`, `[rows, hidden]` to `[rows, hidden]`.
@@ -25,12 +26,12 @@ use crate::self_attention::Affine;
 /// ```
 /// # #[cfg(feature = "flex")] {
 /// use burn::tensor::{Device, Tensor};
-/// use kernels::{Affine, feed_forward};
+/// use kernels::{Affine, Precision, feed_forward};
 /// let device = Device::flex();
 /// let inner = Affine { weight: Tensor::ones([2, 3], &device), bias: Tensor::zeros([3], &device) };
 /// let x = Tensor::<2>::from_floats([[10.0, 0.0]], &device);
 /// // gelu(10) = 10 up to rounding, over three inner units.
-/// let y = feed_forward(x, inner, Tensor::ones([3, 2], &device), false);
+/// let y = feed_forward(x, inner, Tensor::ones([3, 2], &device), false, Precision::F32);
 /// let y: Vec<f32> = y.into_data().try_to_vec().unwrap();
 /// assert_eq!(y, [30.0, 30.0]);
 /// # }
@@ -40,6 +41,7 @@ pub fn feed_forward(
     inner: Affine,
     outer_weight: Tensor<2>,
     recompute: bool,
+    precision: Precision,
 ) -> Tensor<2> {
     #[cfg(not(feature = "flex"))]
     let _ = recompute;
@@ -52,14 +54,21 @@ pub fn feed_forward(
             inner.bias.into_dispatch(),
             outer_weight.into_dispatch(),
             recompute,
+            precision,
         ));
     }
-    composed(x, inner, outer_weight)
+    composed(x, inner, outer_weight, precision)
 }
 
 /// Reference and fallback.
-fn composed(x: Tensor<2>, inner: Affine, outer_weight: Tensor<2>) -> Tensor<2> {
-    gelu(linear(x, inner.weight, inner.bias)).matmul(outer_weight)
+fn composed(
+    x: Tensor<2>,
+    inner: Affine,
+    outer_weight: Tensor<2>,
+    precision: Precision,
+) -> Tensor<2> {
+    let inner = gelu(linear(x, inner.weight, inner.bias, precision));
+    precision.product(inner, outer_weight)
 }
 
 #[cfg(feature = "flex")]
@@ -75,6 +84,7 @@ mod fused {
     use crate::cpu::{ROWS, contiguous, overwritten, size, tensor};
     use crate::fused::recomputes;
     use crate::linear::fused::{LinearBackend, LinearGradients};
+    use crate::precision::Precision;
 
     #[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
     pub trait FeedForwardBackend: Backend {
@@ -84,6 +94,7 @@ mod fused {
             inner_bias: FloatTensor<Self>,
             outer_weight: FloatTensor<Self>,
             recompute: bool,
+            precision: Precision,
         ) -> FloatTensor<Self>;
     }
 
@@ -106,9 +117,10 @@ mod fused {
             inner_bias: FloatTensor<Self>,
             outer_weight: FloatTensor<Self>,
             _recompute: bool,
+            precision: Precision,
         ) -> FloatTensor<Self> {
-            let u = Self::fused_project(x, inner_weight);
-            Self::fused_project(Self::activate(u, inner_bias), outer_weight)
+            let u = Self::fused_project(x, inner_weight, precision);
+            Self::fused_project(Self::activate(u, inner_bias), outer_weight, precision)
         }
     }
 
@@ -178,6 +190,7 @@ mod fused {
         inner_bias: T,
         /// Absent where it is recomputed.
         u: Option<T>,
+        precision: Precision,
     }
 
     impl<B: FeedForwardParts> Backward<B, 4> for FeedForwardStep {
@@ -192,22 +205,25 @@ mod fused {
             let state = ops.state;
             let grad = grads.consume::<B>(&ops.node);
             let [x, inner_weight, inner_bias, outer_weight] = ops.parents;
-            let u = state
-                .u
-                .unwrap_or_else(|| B::fused_project(state.x.clone(), state.inner_weight.clone()));
-            let dh = B::linear_input_gradient(state.outer_weight, grad.clone());
+            let precision = state.precision;
+            let u = state.u.unwrap_or_else(|| {
+                B::fused_project(state.x.clone(), state.inner_weight.clone(), precision)
+            });
+            let dh = B::linear_input_gradient(state.outer_weight, grad.clone(), precision);
             let (h, du) = B::activate_backward(u, state.inner_bias, dh);
             if let Some(node) = outer_weight {
-                grads.register::<B>(node.id, B::linear_weight_gradient(h, grad));
+                grads.register::<B>(node.id, B::linear_weight_gradient(h, grad, precision));
             }
             if let Some(node) = inner_bias {
                 grads.register::<B>(node.id, B::linear_bias_gradient(du.clone()));
             }
             if let Some(node) = inner_weight {
-                grads.register::<B>(node.id, B::linear_weight_gradient(state.x, du.clone()));
+                let product = B::linear_weight_gradient(state.x, du.clone(), precision);
+                grads.register::<B>(node.id, product);
             }
             if let Some(node) = x {
-                grads.register::<B>(node.id, B::linear_input_gradient(state.inner_weight, du));
+                let product = B::linear_input_gradient(state.inner_weight, du, precision);
+                grads.register::<B>(node.id, product);
             }
         }
     }
@@ -219,6 +235,7 @@ mod fused {
             inner_bias: FloatTensor<Self>,
             outer_weight: FloatTensor<Self>,
             recompute: bool,
+            precision: Precision,
         ) -> FloatTensor<Self> {
             let (x, nx) = x.into_parts();
             let (w1, nw1) = inner_weight.into_parts();
@@ -230,20 +247,21 @@ mod fused {
                 .stateful()
             {
                 OpsKind::Tracked(prep) => {
-                    let u = B::fused_project(x.clone(), w1.clone());
+                    let u = B::fused_project(x.clone(), w1.clone(), precision);
                     let kept = (!recompute && !recomputes::<C>()).then(|| u.clone());
-                    let y = B::fused_project(B::activate(u, b1.clone()), w2.clone());
+                    let y = B::fused_project(B::activate(u, b1.clone()), w2.clone(), precision);
                     let state = FeedForwardState {
                         x,
                         inner_weight: w1,
                         outer_weight: w2,
                         inner_bias: b1,
                         u: kept,
+                        precision,
                     };
                     prep.finish(state, y)
                 }
                 OpsKind::UnTracked(prep) => {
-                    prep.finish(B::fused_feed_forward(x, w1, b1, w2, recompute))
+                    prep.finish(B::fused_feed_forward(x, w1, b1, w2, recompute, precision))
                 }
             }
         }
@@ -277,11 +295,11 @@ mod tests {
                 ],
                 |t| {
                     let (x, a, b) = form(t);
-                    feed_forward(x, a, b, false)
+                    feed_forward(x, a, b, false, Precision::F32)
                 },
                 |t| {
                     let (x, a, b) = form(t);
-                    composed(x, a, b)
+                    composed(x, a, b, Precision::F32)
                 },
             );
         }

@@ -17,11 +17,15 @@ use burn::tensor::{Distribution, Int};
 
 /// Whether the fused form of an operation runs for a tensor: f32 on flex, with or without autodiff.
 pub(crate) fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
+    x.dtype() == DType::F32 && is_flex(&x.device())
+}
+
+pub(crate) fn is_flex(device: &Device) -> bool {
     #[cfg(feature = "flex")]
-    return x.dtype() == DType::F32 && x.device().inner() == Device::flex();
+    return device.clone().inner() == Device::flex();
     #[cfg(not(feature = "flex"))]
     {
-        let _ = (x, DType::F32, Device::default);
+        let _ = device;
         false
     }
 }

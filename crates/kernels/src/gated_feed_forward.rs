@@ -12,6 +12,7 @@ use burn::tensor::{Tensor, activation};
 use crate::dropout::dropout;
 use crate::gelu::gelu;
 use crate::linear::{linear, project};
+use crate::precision::Precision;
 use crate::self_attention::Affine;
 
 /// The function on the activated half of a gated feed-forward block.
@@ -42,14 +43,15 @@ impl Activation {
 /// ```
 /// # #[cfg(feature = "flex")] {
 /// use burn::tensor::{Device, Tensor};
-/// use kernels::{Activation, Affine, gated_feed_forward};
+/// use kernels::{Activation, Affine, Precision, gated_feed_forward};
 /// let device = Device::flex();
 /// let map = |by: f32| Affine {
 ///     weight: Tensor::<2>::eye(2, &device).mul_scalar(by),
 ///     bias: Tensor::zeros([2], &device),
 /// };
 /// let x = Tensor::<2>::from_floats([[2.0, -3.0]], &device);
-/// let y = gated_feed_forward(x, map(1.0), map(10.0), Tensor::eye(2, &device), Activation::Relu, 0.0);
+/// let outer = Tensor::eye(2, &device);
+/// let y = gated_feed_forward(x, map(1.0), map(10.0), outer, Activation::Relu, 0.0, Precision::F32);
 /// let y: Vec<f32> = y.into_data().try_to_vec().unwrap();
 /// assert_eq!(y, [40.0, 0.0]);
 /// # }
@@ -61,10 +63,11 @@ pub fn gated_feed_forward(
     outer_weight: Tensor<2>,
     function: Activation,
     inner_dropout: f64,
+    precision: Precision,
 ) -> Tensor<2> {
-    let inner = function.forward(linear(x.clone(), activated.weight, activated.bias))
-        * linear(x, gate.weight, gate.bias);
-    project(dropout(inner, inner_dropout), outer_weight)
+    let map = |x, affine: Affine| linear(x, affine.weight, affine.bias, precision);
+    let inner = function.forward(map(x.clone(), activated)) * map(x, gate);
+    project(dropout(inner, inner_dropout), outer_weight, precision)
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -108,11 +111,18 @@ mod tests {
                 Activation::Silu => x / (1.0 + (-x).exp()),
                 Activation::Relu => x.max(0.0),
             };
-            let got: Vec<f32> =
-                gated_feed_forward(tensor(0), map(1), map(2), tensor(3), function, 0.0)
-                    .into_data()
-                    .try_to_vec()
-                    .unwrap();
+            let got: Vec<f32> = gated_feed_forward(
+                tensor(0),
+                map(1),
+                map(2),
+                tensor(3),
+                function,
+                0.0,
+                Precision::F32,
+            )
+            .into_data()
+            .try_to_vec()
+            .unwrap();
             for r in 0..rows {
                 let units: Vec<f64> = (0..inner)
                     .map(|u| {

@@ -8,6 +8,7 @@
 //! * [`gelu()`]: the exact (erf) GELU as one operation, forward and backward.
 //! * [`linear()`], [`self_attention()`], [`feed_forward()`], [`residual_layer_norm()`],
 //!   [`embedding_layer_norm()`]: the parts of a transformer layer, over packed [`Sequences`].
+//! * [`precision`]: products of layers with operands rounded to bfloat16.
 //! * [`attention()`], [`rotary()`], [`gated_feed_forward()`]: for other encoders than
 //!   BERT.
 //! * [`gaussian_star()`], [`softmax_divergence()`], [`bank_cross_entropy()`], [`cross_entropy()`],
@@ -37,6 +38,7 @@ pub mod gelu;
 pub mod lerp;
 pub mod linear;
 pub mod normalize_rows;
+pub mod precision;
 pub mod residual_layer_norm;
 pub mod rotary;
 pub mod self_attention;
@@ -75,6 +77,7 @@ pub use gelu::gelu;
 pub use lerp::lerp;
 pub use linear::{linear, project};
 pub use normalize_rows::normalize_rows;
+pub use precision::{Precision, PrecisionError};
 pub use residual_layer_norm::{LayerNormParams, residual_layer_norm};
 pub use rotary::{RotaryAngles, rotary};
 pub use self_attention::{Affine, AttentionMaps, AttentionSettings, self_attention};

@@ -6,24 +6,27 @@
 //! ```
 //!
 //! The product is added onto rows that already hold the bias, and only the gradients that somebody
-//! asked for are computed.
+//! asked for are computed. The operands of all three products are rounded to the [`Precision`].
 
 use burn::tensor::{Tensor, module};
+
+use crate::precision::Precision;
 
 /// `x W + b`, `[rows, in]` to `[rows, out]`.
 ///
 /// ```
 /// # #[cfg(feature = "flex")] {
 /// use burn::tensor::{Device, Tensor};
+/// use kernels::Precision;
 /// let device = Device::flex();
 /// let x = Tensor::<2>::from_floats([[1.0, 2.0]], &device);
 /// let w = Tensor::<2>::from_floats([[1.0, 0.0], [0.0, 10.0]], &device);
 /// let b = Tensor::<1>::from_floats([0.5, 0.5], &device);
-/// let y: Vec<f32> = kernels::linear(x, w, b).into_data().try_to_vec().unwrap();
+/// let y: Vec<f32> = kernels::linear(x, w, b, Precision::F32).into_data().try_to_vec().unwrap();
 /// assert_eq!(y, [1.5, 20.5]);
 /// # }
 /// ```
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if crate::fused::on_flex(&x) {
         use burn::backend::Dispatch;
@@ -31,9 +34,10 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
             x.into_dispatch(),
             weight.into_dispatch(),
             bias.into_dispatch(),
+            precision,
         ));
     }
-    composed(x, weight, bias)
+    composed(x, weight, bias, precision)
 }
 
 /// `x W` without a bias, for maps whose bias the next operation adds.
@@ -41,27 +45,32 @@ pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
 /// ```
 /// # #[cfg(feature = "flex")] {
 /// use burn::tensor::{Device, Tensor};
+/// use kernels::Precision;
 /// let device = Device::flex();
 /// let x = Tensor::<2>::from_floats([[1.0, 2.0]], &device);
 /// let w = Tensor::<2>::from_floats([[1.0], [10.0]], &device);
-/// assert_eq!(kernels::project(x, w).into_scalar::<f32>(), 21.0);
+/// assert_eq!(kernels::project(x, w, Precision::F32).into_scalar::<f32>(), 21.0);
 /// # }
 /// ```
-pub fn project(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+pub fn project(x: Tensor<2>, weight: Tensor<2>, precision: Precision) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if crate::fused::on_flex(&x) {
         use burn::backend::Dispatch;
         return Tensor::from_dispatch(<Dispatch as fused::LinearBackend>::fused_project(
             x.into_dispatch(),
             weight.into_dispatch(),
+            precision,
         ));
     }
-    x.matmul(weight)
+    precision.product(x, weight)
 }
 
 /// Reference and fallback.
-fn composed(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-    module::linear(x, weight, Some(bias))
+fn composed(x: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, precision: Precision) -> Tensor<2> {
+    match precision {
+        Precision::F32 => module::linear(x, weight, Some(bias)),
+        Precision::Bf16 => precision.product(x, weight) + bias.unsqueeze(),
+    }
 }
 
 #[cfg(feature = "flex")]
@@ -75,6 +84,7 @@ pub(crate) mod fused {
     use crate::cpu::column_sum::column_sum;
     use crate::cpu::matmul::{Matrix, affine_into, input_gradient, matmul, weight_gradient};
     use crate::cpu::{contiguous, overwritten, size, tensor};
+    use crate::precision::Precision;
 
     #[backend_extension(Flex: cfg(feature = "flex"), Autodiff)]
     pub trait LinearBackend: Backend {
@@ -82,9 +92,14 @@ pub(crate) mod fused {
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,
             bias: FloatTensor<Self>,
+            precision: Precision,
         ) -> FloatTensor<Self>;
 
-        fn fused_project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+        fn fused_project(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            precision: Precision,
+        ) -> FloatTensor<Self>;
     }
 
     /// Backward pass; outside the dispatched trait, since nothing differentiates it again.
@@ -92,11 +107,13 @@ pub(crate) mod fused {
         fn linear_input_gradient(
             weight: FloatTensor<Self>,
             grad: FloatTensor<Self>,
+            precision: Precision,
         ) -> FloatTensor<Self>;
 
         fn linear_weight_gradient(
             x: FloatTensor<Self>,
             grad: FloatTensor<Self>,
+            precision: Precision,
         ) -> FloatTensor<Self>;
 
         fn linear_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -108,6 +125,7 @@ pub(crate) mod fused {
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,
             bias: FloatTensor<Self>,
+            precision: Precision,
         ) -> FloatTensor<Self> {
             let (x, weight, bias) = (contiguous(x), contiguous(weight), contiguous(bias));
             let (rows, inputs) = (size(&x, 0), size(&x, 1));
@@ -122,18 +140,24 @@ pub(crate) mod fused {
                         Matrix::rows(x.storage(), rows, inputs, inputs),
                         Matrix::rows(weight.storage(), size(&weight, 0), outputs, outputs),
                         bias.storage(),
+                        precision,
                     );
                 })
             };
             tensor(y, [rows, outputs])
         }
 
-        fn fused_project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        fn fused_project(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            precision: Precision,
+        ) -> FloatTensor<Self> {
             let (x, weight) = (contiguous(x), contiguous(weight));
             let (rows, inputs, outputs) = (size(&x, 0), size(&x, 1), size(&weight, 1));
             let y = matmul(
                 Matrix::rows(x.storage(), rows, inputs, inputs),
                 Matrix::rows(weight.storage(), size(&weight, 0), outputs, outputs),
+                precision,
             );
             tensor(y, [rows, outputs])
         }
@@ -143,15 +167,17 @@ pub(crate) mod fused {
         fn linear_input_gradient(
             weight: FloatTensor<Self>,
             grad: FloatTensor<Self>,
+            precision: Precision,
         ) -> FloatTensor<Self> {
-            input_gradient(&contiguous(grad), &contiguous(weight))
+            input_gradient(&contiguous(grad), &contiguous(weight), precision)
         }
 
         fn linear_weight_gradient(
             x: FloatTensor<Self>,
             grad: FloatTensor<Self>,
+            precision: Precision,
         ) -> FloatTensor<Self> {
-            weight_gradient(&contiguous(x), &contiguous(grad))
+            weight_gradient(&contiguous(x), &contiguous(grad), precision)
         }
 
         fn linear_bias_gradient(grad: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -165,7 +191,7 @@ pub(crate) mod fused {
     struct LinearStep;
 
     impl<B: LinearGradients> Backward<B, 3> for LinearStep {
-        type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive);
+        type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, Precision);
 
         fn backward(
             self,
@@ -173,17 +199,20 @@ pub(crate) mod fused {
             grads: &mut Gradients,
             _checkpointer: &mut Checkpointer,
         ) {
-            let (x, weight) = ops.state;
+            let (x, weight, precision) = ops.state;
             let grad = grads.consume::<B>(&ops.node);
             let [for_x, for_weight, for_bias] = ops.parents;
             if let Some(node) = for_bias {
                 grads.register::<B>(node.id, B::linear_bias_gradient(grad.clone()));
             }
             if let Some(node) = for_weight {
-                grads.register::<B>(node.id, B::linear_weight_gradient(x, grad.clone()));
+                grads.register::<B>(
+                    node.id,
+                    B::linear_weight_gradient(x, grad.clone(), precision),
+                );
             }
             if let Some(node) = for_x {
-                grads.register::<B>(node.id, B::linear_input_gradient(weight, grad));
+                grads.register::<B>(node.id, B::linear_input_gradient(weight, grad, precision));
             }
         }
     }
@@ -192,7 +221,7 @@ pub(crate) mod fused {
     struct ProjectStep;
 
     impl<B: LinearGradients> Backward<B, 2> for ProjectStep {
-        type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive);
+        type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, Precision);
 
         fn backward(
             self,
@@ -200,14 +229,17 @@ pub(crate) mod fused {
             grads: &mut Gradients,
             _checkpointer: &mut Checkpointer,
         ) {
-            let (x, weight) = ops.state;
+            let (x, weight, precision) = ops.state;
             let grad = grads.consume::<B>(&ops.node);
             let [for_x, for_weight] = ops.parents;
             if let Some(node) = for_weight {
-                grads.register::<B>(node.id, B::linear_weight_gradient(x, grad.clone()));
+                grads.register::<B>(
+                    node.id,
+                    B::linear_weight_gradient(x, grad.clone(), precision),
+                );
             }
             if let Some(node) = for_x {
-                grads.register::<B>(node.id, B::linear_input_gradient(weight, grad));
+                grads.register::<B>(node.id, B::linear_input_gradient(weight, grad, precision));
             }
         }
     }
@@ -217,6 +249,7 @@ pub(crate) mod fused {
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,
             bias: FloatTensor<Self>,
+            precision: Precision,
         ) -> FloatTensor<Self> {
             let (x, x_node) = x.into_parts();
             let (weight, weight_node) = weight.into_parts();
@@ -227,14 +260,20 @@ pub(crate) mod fused {
                 .stateful()
             {
                 OpsKind::Tracked(prep) => prep.finish(
-                    (x.clone(), weight.clone()),
-                    B::fused_linear(x, weight, bias),
+                    (x.clone(), weight.clone(), precision),
+                    B::fused_linear(x, weight, bias, precision),
                 ),
-                OpsKind::UnTracked(prep) => prep.finish(B::fused_linear(x, weight, bias)),
+                OpsKind::UnTracked(prep) => {
+                    prep.finish(B::fused_linear(x, weight, bias, precision))
+                }
             }
         }
 
-        fn fused_project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        fn fused_project(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            precision: Precision,
+        ) -> FloatTensor<Self> {
             let (x, x_node) = x.into_parts();
             let (weight, weight_node) = weight.into_parts();
             match ProjectStep
@@ -242,10 +281,11 @@ pub(crate) mod fused {
                 .compute_bound()
                 .stateful()
             {
-                OpsKind::Tracked(prep) => {
-                    prep.finish((x.clone(), weight.clone()), B::fused_project(x, weight))
-                }
-                OpsKind::UnTracked(prep) => prep.finish(B::fused_project(x, weight)),
+                OpsKind::Tracked(prep) => prep.finish(
+                    (x.clone(), weight.clone(), precision),
+                    B::fused_project(x, weight, precision),
+                ),
+                OpsKind::UnTracked(prep) => prep.finish(B::fused_project(x, weight, precision)),
             }
         }
     }
@@ -253,8 +293,16 @@ pub(crate) mod fused {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::testing::{assert_same_gradients, values};
+    use crate::testing::{assert_same_gradients, relative_difference, values};
+
+    type Map = fn(Tensor<2>, Tensor<2>, Tensor<1>, Precision) -> Tensor<2>;
+
+    fn affine(t: &[Tensor<2>], map: Map) -> Tensor<2> {
+        let bias = t[2].clone().squeeze_dim(0);
+        map(t[0].clone(), t[1].clone(), bias, Precision::F32)
+    }
 
     #[test]
     fn fused_and_composed_forms_agree_in_value_and_gradient() {
@@ -269,8 +317,8 @@ mod tests {
                     values([inputs, outputs], seed + 0.3),
                     values([1, outputs], seed + 0.6),
                 ],
-                |t| linear(t[0].clone(), t[1].clone(), t[2].clone().squeeze_dim(0)),
-                |t| composed(t[0].clone(), t[1].clone(), t[2].clone().squeeze_dim(0)),
+                |t| affine(t, linear),
+                |t| affine(t, composed),
             );
         }
     }
@@ -280,7 +328,7 @@ mod tests {
         for (rows, inputs, outputs) in [(1, 2, 3), (65, 40, 70)] {
             assert_same_gradients(
                 &[values([rows, inputs], 0.2), values([inputs, outputs], 0.3)],
-                |t| project(t[0].clone(), t[1].clone()),
+                |t| project(t[0].clone(), t[1].clone(), Precision::F32),
                 |t| t[0].clone().matmul(t[1].clone()),
             );
         }
@@ -288,27 +336,72 @@ mod tests {
 
     #[test]
     fn strided_input_is_read_in_logical_order() {
+        let turned = |t: &[Tensor<2>]| [t[0].clone().transpose(), t[1].clone(), t[2].clone()];
         assert_same_gradients(
             &[
                 values([5, 7], 0.1),
                 values([5, 3], 0.2),
                 values([1, 3], 0.4),
             ],
-            |t| {
-                linear(
-                    t[0].clone().transpose(),
-                    t[1].clone(),
-                    t[2].clone().squeeze_dim(0),
-                )
-            },
-            |t| {
-                composed(
-                    t[0].clone().transpose(),
-                    t[1].clone(),
-                    t[2].clone().squeeze_dim(0),
-                )
-            },
+            |t| affine(&turned(t), linear),
+            |t| affine(&turned(t), composed),
         );
+    }
+
+    /// Products of all three kinds against f32 products of operands that were rounded before.
+    #[test]
+    fn bf16_rounds_the_operands_of_forward_and_backward_products() {
+        use burn::tensor::{Device, TensorData};
+        let device = Device::flex();
+        let nearest = |data: &TensorData, [rows, columns]: [usize; 2]| {
+            let values: Vec<f32> = data
+                .iter::<f32>()
+                .map(|x| {
+                    let unit = 2f32.powi(x.abs().log2().floor() as i32 - 7);
+                    (x / unit).round_ties_even() * unit
+                })
+                .collect();
+            Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), &device)
+        };
+        let read = |t: Tensor<2>| -> Vec<f32> { t.into_data().iter::<f32>().collect() };
+        for (rows, inputs, outputs) in [(3, 5, 2), (70, 48, 33), (130, 96, 128)] {
+            let shapes = [[rows, inputs], [inputs, outputs], [rows, outputs]];
+            let [x, w, g] = [0.1, 0.5, 0.8]
+                .into_iter()
+                .zip(shapes)
+                .map(|(phase, shape)| values(shape, phase))
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap();
+            let b = values([1, outputs], 0.3);
+            let autodiff = device.clone().autodiff();
+            let tracked =
+                |data: &TensorData| Tensor::<2>::from_data(data.clone(), &autodiff).require_grad();
+            let (tx, tw) = (tracked(&x), tracked(&w));
+            let bias = Tensor::<2>::from_data(b.clone(), &autodiff).squeeze_dim(0);
+            let y = linear(tx.clone(), tw.clone(), bias, Precision::Bf16);
+            let loss = (y.clone() * Tensor::from_data(g.clone(), &autodiff)).sum();
+            let grads = loss.backward();
+
+            let [rx, rw, rg] = [(&x, shapes[0]), (&w, shapes[1]), (&g, shapes[2])]
+                .map(|(data, shape)| nearest(data, shape));
+            let bias = Tensor::<2>::from_data(b, &device).squeeze_dim(0);
+            let product = |a, b| project(a, b, Precision::F32);
+            for (got, want) in [
+                (
+                    y.inner(),
+                    linear(rx.clone(), rw.clone(), bias, Precision::F32),
+                ),
+                (
+                    tx.grad(&grads).unwrap(),
+                    product(rg.clone(), rw.transpose()),
+                ),
+                (tw.grad(&grads).unwrap(), product(rx.transpose(), rg)),
+            ] {
+                let difference = relative_difference(&read(got), &read(want), 0.0);
+                assert!(difference <= 1e-6, "{rows}: {difference:e}");
+            }
+        }
     }
 
     #[test]
@@ -318,7 +411,8 @@ mod tests {
         let x = Tensor::<2>::from_data(values([4, 3], 0.5), &device).require_grad();
         let w = Tensor::<2>::from_data(values([3, 2], 0.6), &Device::flex()).autodiff();
         let b = Tensor::<1>::zeros([2], &Device::flex()).autodiff();
-        let grads = linear(x.clone(), w.clone(), b).sum().backward();
+        let y = linear(x.clone(), w.clone(), b, Precision::F32);
+        let grads = y.sum().backward();
         assert!(x.grad(&grads).is_some() && w.grad(&grads).is_none());
     }
 }

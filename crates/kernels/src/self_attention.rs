@@ -14,6 +14,7 @@ use burn::tensor::{Tensor, activation};
 
 use crate::dropout::{composed_dropout, effective_rate};
 use crate::linear::linear;
+use crate::precision::Precision;
 use crate::sequences::Sequences;
 
 /// Weight `[in, out]` and bias `[out]` of a linear map.
@@ -46,6 +47,8 @@ pub struct AttentionSettings {
     /// Whether the backward pass makes the projections anew instead of keeping them: a third more
     /// work on three of the products, `3 hidden` numbers a row less in memory. Same result.
     pub recompute: bool,
+    /// Of the three projections; the products within attention are f32.
+    pub precision: Precision,
 }
 
 /// `[rows, hidden]` to `[rows, hidden]`, without the output map.
@@ -57,11 +60,11 @@ pub struct AttentionSettings {
 /// ```
 /// # #[cfg(feature = "flex")] {
 /// use burn::tensor::{Device, Tensor};
-/// use kernels::{Affine, AttentionMaps, AttentionSettings, Sequences, self_attention};
+/// use kernels::{Affine, AttentionMaps, AttentionSettings, Precision, Sequences, self_attention};
 /// let device = Device::flex();
 /// let map = || Affine { weight: Tensor::eye(4, &device), bias: Tensor::zeros([4], &device) };
 /// let maps = AttentionMaps { query: map(), key: map(), value: map() };
-/// let settings = AttentionSettings { heads: 2, dropout: 0.0, recompute: false };
+/// let settings = AttentionSettings { heads: 2, dropout: 0.0, recompute: false, precision: Precision::F32 };
 /// // A sequence of one token attends to itself alone.
 /// let x = Tensor::<2>::from_floats([[1.0, 2.0, 3.0, 4.0]], &device);
 /// let y = self_attention(x.clone(), maps, &Sequences::new(&[1]), settings);
@@ -95,6 +98,7 @@ pub fn self_attention(
             heads,
             head: hidden / heads,
             recompute: settings.recompute,
+            precision: settings.precision,
             dropout: crate::cpu::random_mask::MaskKey::new(rate, seed),
         };
         return Tensor::from_dispatch(<Dispatch as fused::AttentionBackend>::fused_attention(
@@ -108,7 +112,7 @@ pub fn self_attention(
             shape,
         ));
     }
-    composed(x, maps, sequences, heads, rate)
+    composed(x, maps, sequences, rate, settings)
 }
 
 /// Reference and fallback: padded batches, one product for all heads.
@@ -116,15 +120,16 @@ fn composed(
     x: Tensor<2>,
     maps: AttentionMaps,
     sequences: &Sequences,
-    heads: usize,
     rate: f64,
+    settings: AttentionSettings,
 ) -> Tensor<2> {
     let [rows, hidden] = x.dims();
+    let heads = settings.heads;
     let head = hidden / heads;
     let (count, width) = (sequences.len(), sequences.longest());
     let padding = (!sequences.equal()).then(|| sequences.padding(&x.device()));
     let split = |map: Affine, scale: f64| {
-        let t = linear(x.clone(), map.weight, map.bias).mul_scalar(scale);
+        let t = linear(x.clone(), map.weight, map.bias, settings.precision).mul_scalar(scale);
         let t = match &padding {
             Some(padding) => t.select(0, padding.to_padded.clone()),
             None => t,
@@ -167,6 +172,7 @@ mod fused {
     use crate::cpu::random_mask::MaskKey;
     use crate::cpu::{contiguous, overwritten, size, tensor};
     use crate::fused::recomputes;
+    use crate::precision::Precision;
 
     /// What an attention call needs beside its tensors.
     #[derive(Clone, Debug)]
@@ -175,6 +181,7 @@ mod fused {
         pub(crate) heads: usize,
         pub(crate) head: usize,
         pub(crate) recompute: bool,
+        pub(crate) precision: Precision,
         pub(crate) dropout: Option<MaskKey>,
     }
 
@@ -211,6 +218,7 @@ mod fused {
         fn joint_projection(
             x: FloatTensor<Self>,
             weights: [FloatTensor<Self>; 3],
+            precision: Precision,
         ) -> FloatTensor<Self>;
 
         /// Context `[rows, hidden]` and log-sum-exp `[rows, heads]`; the biases are added to the
@@ -234,6 +242,7 @@ mod fused {
         fn joint_input_gradient(
             grad: &FloatTensor<Self>,
             weights: [FloatTensor<Self>; 3],
+            precision: Precision,
         ) -> FloatTensor<Self>;
 
         /// `x^T g_part`.
@@ -241,6 +250,7 @@ mod fused {
             x: &FloatTensor<Self>,
             grad: &FloatTensor<Self>,
             part: usize,
+            precision: Precision,
         ) -> FloatTensor<Self>;
 
         /// Column sums of the three parts.
@@ -258,14 +268,19 @@ mod fused {
             value_bias: FloatTensor<Self>,
             shape: AttentionShape,
         ) -> FloatTensor<Self> {
-            let qkv = Self::joint_projection(x, [query_weight, key_weight, value_weight]);
+            let weights = [query_weight, key_weight, value_weight];
+            let qkv = Self::joint_projection(x, weights, shape.precision);
             Self::attend(qkv, [query_bias, key_bias, value_bias], &shape).0
         }
     }
 
     impl AttentionParts for Flex {
         #[allow(unsafe_code)]
-        fn joint_projection(x: FlexTensor, weights: [FlexTensor; 3]) -> FlexTensor {
+        fn joint_projection(
+            x: FlexTensor,
+            weights: [FlexTensor; 3],
+            precision: Precision,
+        ) -> FlexTensor {
             let x = contiguous(x);
             let (rows, inputs) = (size(&x, 0), size(&x, 1));
             let outputs = size(&weights[0], 1);
@@ -286,6 +301,7 @@ mod fused {
                             Matrix::rows(x.storage(), rows, inputs, inputs),
                             Matrix::rows(weight.storage(), inputs, outputs, outputs),
                             false,
+                            precision,
                         );
                     }
                 })
@@ -327,7 +343,11 @@ mod fused {
         }
 
         #[allow(unsafe_code)]
-        fn joint_input_gradient(grad: &FlexTensor, weights: [FlexTensor; 3]) -> FlexTensor {
+        fn joint_input_gradient(
+            grad: &FlexTensor,
+            weights: [FlexTensor; 3],
+            precision: Precision,
+        ) -> FlexTensor {
             let (rows, stride) = (size(grad, 0), size(grad, 1));
             let outputs = stride / 3;
             let inputs = size(&weights[0], 0);
@@ -348,6 +368,7 @@ mod fused {
                             ),
                             Matrix::rows(weight.storage(), inputs, outputs, outputs).t(),
                             part > 0,
+                            precision,
                         );
                     }
                 })
@@ -355,7 +376,12 @@ mod fused {
             tensor(dx, [rows, inputs])
         }
 
-        fn joint_weight_gradient(x: &FlexTensor, grad: &FlexTensor, part: usize) -> FlexTensor {
+        fn joint_weight_gradient(
+            x: &FlexTensor,
+            grad: &FlexTensor,
+            part: usize,
+            precision: Precision,
+        ) -> FlexTensor {
             let x = contiguous(x.clone());
             let (rows, inputs) = (size(&x, 0), size(&x, 1));
             let stride = size(grad, 1);
@@ -369,6 +395,7 @@ mod fused {
                     outputs,
                     stride,
                 ),
+                precision,
             );
             tensor(product, [inputs, outputs])
         }
@@ -409,9 +436,10 @@ mod fused {
         ) {
             let state = ops.state;
             let grad = grads.consume::<B>(&ops.node);
-            let qkv = state
-                .qkv
-                .unwrap_or_else(|| B::joint_projection(state.x.clone(), state.weights.clone()));
+            let precision = state.shape.precision;
+            let qkv = state.qkv.unwrap_or_else(|| {
+                B::joint_projection(state.x.clone(), state.weights.clone(), precision)
+            });
             let grad = B::attend_backward(qkv, state.biases, state.lse, grad, &state.shape);
             let [x, wq, bq, wk, bk, wv, bv] = ops.parents;
             let biases = [bq, bk, bv];
@@ -424,12 +452,13 @@ mod fused {
             }
             for (part, node) in [wq, wk, wv].into_iter().enumerate() {
                 if let Some(node) = node {
-                    let product = B::joint_weight_gradient(&state.x, &grad, part);
+                    let product = B::joint_weight_gradient(&state.x, &grad, part, precision);
                     grads.register::<B>(node.id, product);
                 }
             }
             if let Some(node) = x {
-                grads.register::<B>(node.id, B::joint_input_gradient(&grad, state.weights));
+                let product = B::joint_input_gradient(&grad, state.weights, precision);
+                grads.register::<B>(node.id, product);
             }
         }
     }
@@ -459,7 +488,7 @@ mod fused {
                 .stateful()
             {
                 OpsKind::Tracked(prep) => {
-                    let qkv = B::joint_projection(x.clone(), weights.clone());
+                    let qkv = B::joint_projection(x.clone(), weights.clone(), shape.precision);
                     let (context, lse) = B::attend(qkv.clone(), biases.clone(), &shape);
                     let state = AttentionState {
                         x,
@@ -472,7 +501,7 @@ mod fused {
                     prep.finish(state, context)
                 }
                 OpsKind::UnTracked(prep) => {
-                    let qkv = B::joint_projection(x, weights);
+                    let qkv = B::joint_projection(x, weights, shape.precision);
                     prep.finish(B::attend(qkv, biases, &shape).0)
                 }
             }
@@ -501,6 +530,7 @@ mod tests {
             heads,
             dropout,
             recompute: false,
+            precision: Precision::F32,
         }
     }
 
@@ -530,7 +560,7 @@ mod tests {
             assert_same_gradients(
                 &inputs(sequences.rows(), hidden),
                 |t| self_attention(t[0].clone(), maps(t), &sequences, settings(heads, 0.0)),
-                |t| composed(t[0].clone(), maps(t), &sequences, heads, 0.0),
+                |t| composed(t[0].clone(), maps(t), &sequences, 0.0, settings(heads, 0.0)),
             );
         }
     }

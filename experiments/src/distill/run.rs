@@ -98,6 +98,7 @@ impl Prepared {
                 dropout: -1.0,
                 allow_non_finite: false,
                 gradient_checkpointing: false,
+                precision: "f32",
                 max_len: config.max_len,
             },
             device,

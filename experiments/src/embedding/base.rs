@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::bundled;
 use super::dev_set::DevSet;
-use super::settings::bad;
+use super::settings::{bad, precision};
 use crate::error::RunError;
 use crate::evaluate::{Mode, Suite, encode_texts, evaluate};
 use crate::result::{DataInfo, ResultFile, Row};
@@ -38,6 +38,7 @@ pub(crate) struct StartOptions<'c> {
     pub(crate) dropout: f64,
     pub(crate) allow_non_finite: bool,
     pub(crate) gradient_checkpointing: bool,
+    pub(crate) precision: &'c str,
     /// Longest text in training.
     pub(crate) max_len: usize,
 }
@@ -69,6 +70,9 @@ impl Start {
         encoder
             .bert
             .set_gradient_checkpointing(options.gradient_checkpointing);
+        encoder
+            .bert
+            .set_precision(precision(options.precision, device)?);
         Ok(Self {
             encoder,
             name,
@@ -389,6 +393,7 @@ mod tests {
             dropout: -1.0,
             allow_non_finite: false,
             gradient_checkpointing: false,
+            precision: "f32",
             max_len: 8,
         };
         Start::load(&options, &Device::flex()).unwrap()

@@ -1,6 +1,8 @@
 //! Settings that the sentence-embedding experiments have in common.
 
+use burn::tensor::Device;
 use encoder::Pooling;
+use kernels::Precision;
 use serde::{Deserialize, Serialize};
 use training::{AdamWConfig, DecayOrder, LinearSchedule};
 
@@ -82,6 +84,17 @@ pub(crate) fn pooling(name: &str) -> Result<Option<Pooling>, RunError> {
     Ok(Some(name.parse()?))
 }
 
+/// The precision a setting asks for, if the device has it.
+pub(crate) fn precision(name: &str, device: &Device) -> Result<Precision, RunError> {
+    let precision: Precision = name
+        .parse()
+        .map_err(|_| bad("precision", "f32 or bf16", name))?;
+    if !precision.works_on(device) {
+        return Err(bad("precision", "f32 on a device without bfloat16", name));
+    }
+    Ok(precision)
+}
+
 /// The error of a setting that is out of range.
 pub(crate) fn bad(key: &str, expected: &str, found: impl std::fmt::Display) -> RunError {
     RunError::Config(format!("{key}: expected {expected}, found {found}"))
@@ -119,6 +132,20 @@ mod tests {
         clip: 1.0,
         warmup: 0.1,
     };
+
+    #[test]
+    #[cfg(feature = "flex")]
+    fn a_precision_that_the_device_lacks_or_that_does_not_exist_is_refused() {
+        let device = Device::flex();
+        assert_eq!(precision("bf16", &device).unwrap(), Precision::Bf16);
+        let error = precision("fp8", &device).unwrap_err().to_string();
+        assert!(
+            error.contains("precision: expected f32 or bf16, found fp8"),
+            "{error}"
+        );
+        #[cfg(feature = "ndarray")]
+        assert!(precision("bf16", &Device::ndarray()).is_err());
+    }
 
     #[test]
     fn values_out_of_range_are_named() {

@@ -109,6 +109,8 @@ pub struct NgcseConfig {
     pub l2_to_initial: f64,
     /// Recompute the encoder's activations in the backward pass.
     pub gradient_checkpointing: bool,
+    /// Products of the encoder's layers: `f32`, or `bf16`: operands rounded to bfloat16, sums in f32.
+    pub precision: String,
     /// Accept NaN and infinite weights.
     pub allow_non_finite: bool,
     /// Optimiser.
@@ -224,6 +226,7 @@ impl Default for NgcseConfig {
             sts_positive: "intermediate".into(),
             l2_to_initial: 0.0,
             gradient_checkpointing: false,
+            precision: "f32".into(),
             allow_non_finite: false,
             optimizer: OptimizerConfig {
                 weight_decay: 0.0,

@@ -84,6 +84,7 @@ impl NgcseRun {
                 dropout: config.dropout,
                 allow_non_finite: config.allow_non_finite,
                 gradient_checkpointing: config.gradient_checkpointing,
+                precision: &config.precision,
                 max_len: config.max_len,
             },
             device,

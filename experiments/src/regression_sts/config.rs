@@ -70,6 +70,8 @@ pub struct RegressionStsConfig {
     pub head_init_file: String,
     /// Recompute the encoder's activations in the backward pass.
     pub gradient_checkpointing: bool,
+    /// Products of the encoder's layers: `f32`, or `bf16`: operands rounded to bfloat16, sums in f32.
+    pub precision: String,
     /// Accept NaN and infinite weights.
     pub allow_non_finite: bool,
     /// Texts embedded at a time; 0: the whole batch.
@@ -189,6 +191,7 @@ impl Default for RegressionStsConfig {
             batch_order_file: String::new(),
             head_init_file: String::new(),
             gradient_checkpointing: false,
+            precision: "f32".into(),
             allow_non_finite: false,
             micro_batch: 0,
             accumulate: 1,

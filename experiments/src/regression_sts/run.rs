@@ -125,6 +125,7 @@ impl Prepared {
                 dropout: config.dropout,
                 allow_non_finite: config.allow_non_finite,
                 gradient_checkpointing: config.gradient_checkpointing,
+                precision: &config.precision,
                 max_len: config.max_len,
             },
             device,

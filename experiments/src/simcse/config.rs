@@ -82,6 +82,8 @@ pub struct SimcseConfig {
     pub batch_order_file: String,
     /// Recompute the encoder's activations in the backward pass.
     pub gradient_checkpointing: bool,
+    /// Products of the encoder's layers: `f32`, or `bf16`: operands rounded to bfloat16, sums in f32.
+    pub precision: String,
     /// Accept NaN and infinite weights.
     pub allow_non_finite: bool,
     /// Optimiser.
@@ -131,6 +133,7 @@ impl Default for SimcseConfig {
             drop_leaks: false,
             batch_order_file: String::new(),
             gradient_checkpointing: false,
+            precision: "f32".into(),
             allow_non_finite: false,
             optimizer: OptimizerConfig {
                 weight_decay: 0.0,

@@ -56,6 +56,8 @@ pub struct StarDownConfig {
     pub allow_non_finite: bool,
     /// Recompute the encoder's activations in the backward pass: same result, less memory, more time.
     pub gradient_checkpointing: bool,
+    /// Products of the encoder's layers: `f32`, or `bf16`: operands rounded to bfloat16, sums in f32.
+    pub precision: String,
     /// Optimiser.
     pub optimizer: OptimizerConfig,
     /// Numbers that are not finite, and statistics.
@@ -222,6 +224,7 @@ impl Default for StarDownConfig {
             row_order: "file".into(),
             allow_non_finite: false,
             gradient_checkpointing: false,
+            precision: "f32".into(),
             optimizer: OptimizerConfig {
                 weight_decay: 0.01,
                 eps: 1e-6,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use training::{Streams, stream};
 
 use super::config::StarDownConfig;
-use crate::embedding::settings::pooling;
+use crate::embedding::settings::{pooling, precision};
 use crate::error::RunError;
 
 /// Everything that stays the same for all seeds.
@@ -87,6 +87,7 @@ impl Prepared {
                 "train.topk: expected below the {n} training rows, found {topk}"
             )));
         }
+        let precision = precision(&config.precision, &device)?;
         let (base, tokenizer, model_hashes, model_name) = if config.model == "random" {
             let tokenizer = pocket_tokenizer()?;
             (None, tokenizer, BTreeMap::new(), "random".to_owned())
@@ -97,6 +98,7 @@ impl Prepared {
                 pooling: pooling(&config.pooling)?,
                 max_len: Some(max_len),
                 dropout: (config.dropout >= 0.0).then_some(config.dropout),
+                precision,
             };
             let model = SentenceEncoder::load(&dir, &options, &device)?;
             let positions = model.config.max_position_embeddings;
@@ -169,6 +171,9 @@ impl Prepared {
         encoder
             .bert
             .set_gradient_checkpointing(self.config.gradient_checkpointing);
+        encoder
+            .bert
+            .set_precision(precision(&self.config.precision, &self.device)?);
         Ok(encoder)
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use encoder::SentenceEncoder;
-use kernels::DeviceSpec;
+use kernels::{DeviceSpec, Precision};
 use serde_json::json;
 
 use super::Overrides;
@@ -42,9 +42,12 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
             path: args.to.clone(),
         });
     }
-    let model = args
-        .overrides
-        .load(&args.dir, args.allow_non_finite, DeviceSpec::default())?;
+    let model = args.overrides.load(
+        &args.dir,
+        args.allow_non_finite,
+        Precision::F32,
+        DeviceSpec::default(),
+    )?;
     model.save(&args.to)?;
     let sha256 = SentenceEncoder::weights_hash(&args.to)?;
     let mut output = Output::stdout();

@@ -5,7 +5,7 @@ use std::path::Path;
 use datasets::pocket::model_dir;
 use encoder::{LoadOptions, Pooling, SentenceEncoder};
 use experiments::evaluate::program::mask_for_template;
-use kernels::DeviceSpec;
+use kernels::{DeviceSpec, Precision};
 
 use crate::error::CliError;
 
@@ -59,6 +59,7 @@ impl Overrides {
         &self,
         dir: &Path,
         allow_non_finite: bool,
+        precision: Precision,
         device: DeviceSpec,
     ) -> Result<SentenceEncoder, CliError> {
         let refuse = |option, problem| Err(CliError::Option { option, problem });
@@ -71,6 +72,7 @@ impl Overrides {
             pooling,
             max_len: self.max_len,
             dropout: None,
+            precision,
         };
         let mut model = load(dir, &options, device)?;
         if let Some(template) = &self.template {

@@ -14,7 +14,7 @@ use self::drift::{DriftFile, Windows};
 use self::known::Categories;
 use self::pool::{Pool, Stranger};
 use crate::error::CliError;
-use crate::inference::InferenceArgs;
+use crate::inference::{InferenceArgs, products};
 use crate::model::load;
 use crate::output::{Output, field};
 use crate::rows::form::OutForm;
@@ -151,7 +151,11 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         Some(run) => run.join("model"),
         None => inference.model.clone(),
     };
-    let model = load(&dir, &LoadOptions::default(), inference.device)?;
+    let options = LoadOptions {
+        precision: products(inference.bf16),
+        ..LoadOptions::default()
+    };
+    let model = load(&dir, &options, inference.device)?;
     let categories = match &args.run {
         Some(run) => Categories::of_run(run, &model)?,
         None => Categories::of_model(&model, &dir)?,
@@ -178,6 +182,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             "model_sha256": model_digest(&model_dir(&dir)?)?,
             "categories_sha256": categories.digest,
             "device": format!("{:?}", inference.device),
+            "bf16": inference.bf16,
             "batch_size": batch_size,
             "coarse_gate": args.coarse_gate,
             "coarse": args.coarse,

@@ -19,6 +19,7 @@ use self::engine::TextEngine;
 use self::log::LogForm;
 use crate::error::CliError;
 use crate::explore::RunMap;
+use crate::inference::products;
 use crate::model::load;
 use crate::model_categories::ModelCategories;
 use crate::output::Output;
@@ -78,6 +79,10 @@ pub(crate) struct Args {
     /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
     #[arg(long, value_name = "D", default_value = "auto")]
     device: DeviceSpec,
+    /// Round the operands of the products with the model's weights to bfloat16: up to 1.5 times as fast
+    /// where the processor has instructions for it, slower where it has none.
+    #[arg(long)]
+    bf16: bool,
     /// Lines of the log on standard error: text, or a JSON object each.
     #[arg(long, value_name = "FORM", value_enum, default_value = "text")]
     log: LogForm,
@@ -95,7 +100,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         Some(run) => run.join("model"),
         None => args.model.clone(),
     };
-    let loaded = Loaded::new(&model_path, args.device)?;
+    let loaded = Loaded::new(&model_path, args.bf16, args.device)?;
     let (taxonomy, corpus) = match &args.run {
         Some(run) => loaded.run_files(run)?,
         None => (loaded.model_categories()?, None),
@@ -186,8 +191,12 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(path: &Path, device: DeviceSpec) -> Result<Self, CliError> {
-        let model = load(path, &LoadOptions::default(), device)?;
+    fn new(path: &Path, bf16: bool, device: DeviceSpec) -> Result<Self, CliError> {
+        let options = LoadOptions {
+            precision: products(bf16),
+            ..LoadOptions::default()
+        };
+        let model = load(path, &options, device)?;
         let dir = model_dir(path)?;
         let sha256 = SentenceEncoder::weights_hash(&dir)?;
         let engine = TextEngine::new(model, id(path), sha256.clone())?;
@@ -216,7 +225,7 @@ impl Loaded {
             let taken = first.lock().ok().and_then(|mut engine| engine.take());
             match taken {
                 Some(engine) => Ok(engine.shared()),
-                None => Self::new(&path, device)
+                None => Self::new(&path, false, device)
                     .map(|again| again.engine.shared())
                     .map_err(|error| EngineError(error.to_string())),
             }

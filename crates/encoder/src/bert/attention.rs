@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use kernels::{
-    AttentionMaps, AttentionSettings, attention, dropout, project, residual_layer_norm, rotary,
-    self_attention,
+    AttentionMaps, AttentionSettings, Precision, attention, dropout, project, residual_layer_norm,
+    rotary, self_attention,
 };
 
 use super::layer::{LayerNorm, Linear};
@@ -40,6 +40,9 @@ pub struct SelfAttention {
     dropout: f64,
     attention_dropout: f64,
     pub(crate) recompute: bool,
+    /// Of the layer's products with its weights.
+    #[module(skip)]
+    pub(crate) precision: Precision,
     /// Whether the layer sees a window of the text only.
     pub(crate) local: bool,
     /// Whether a pre-norm layer leaves its input as it is: the first one, behind the norm of the
@@ -79,6 +82,7 @@ impl SelfAttention {
             dropout: architecture.rates.attention_output,
             attention_dropout: config.attention_probs_dropout_prob,
             recompute: false,
+            precision: Precision::F32,
             local: architecture.local.get(index).copied().unwrap_or(false),
             bare_input,
         }
@@ -101,7 +105,7 @@ impl SelfAttention {
         let output = self.output.affine();
         residual_layer_norm(
             x,
-            project(context, output.weight),
+            project(context, output.weight, self.precision),
             output.bias,
             self.layer_norm.params(),
             self.dropout,
@@ -120,7 +124,10 @@ impl SelfAttention {
             false => self.layer_norm.forward(x.clone()),
         };
         let context = self.context(input, batch, terms);
-        x + dropout(self.output.forward(context), self.dropout)
+        x + dropout(
+            self.output.forward_in(context, self.precision),
+            self.dropout,
+        )
     }
 
     /// The joined heads, `[tokens, hidden]`.
@@ -139,11 +146,12 @@ impl SelfAttention {
                     heads: self.heads,
                     dropout: self.attention_dropout,
                     recompute: self.recompute,
+                    precision: self.precision,
                 },
             );
         }
-        let mut query = self.query.forward(x.clone());
-        let mut key = self.key.forward(x.clone());
+        let mut query = self.query.forward_in(x.clone(), self.precision);
+        let mut key = self.key.forward_in(x.clone(), self.precision);
         if let Some(angles) = &terms.rotary {
             query = rotary(query, angles);
             key = rotary(key, angles);
@@ -151,7 +159,7 @@ impl SelfAttention {
         attention(
             query,
             key,
-            self.value.forward(x),
+            self.value.forward_in(x, self.precision),
             terms.bias.clone(),
             &batch.sequences,
             self.heads,

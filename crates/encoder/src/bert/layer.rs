@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, module};
 use kernels::{
-    Activation, Affine, LayerNormParams, dropout, feed_forward, gated_feed_forward,
+    Activation, Affine, LayerNormParams, Precision, dropout, feed_forward, gated_feed_forward,
     residual_layer_norm,
 };
 
@@ -43,7 +43,11 @@ impl Linear {
 
     /// `[rows, in]` to `[rows, out]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        kernels::linear(x, self.weight.val(), self.bias.val())
+        self.forward_in(x, Precision::F32)
+    }
+
+    pub(crate) fn forward_in(&self, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+        kernels::linear(x, self.weight.val(), self.bias.val(), precision)
     }
 
     pub(crate) fn affine(&self) -> Affine {
@@ -183,8 +187,13 @@ impl EncoderLayer {
     /// `F` without its outer bias.
     fn feed_forward(&self, x: Tensor<2>, outer: Tensor<2>) -> Tensor<2> {
         let inner = self.intermediate.affine();
+        let SelfAttention {
+            recompute,
+            precision,
+            ..
+        } = self.attention;
         match &self.gate {
-            None => feed_forward(x, inner, outer, self.attention.recompute),
+            None => feed_forward(x, inner, outer, recompute, precision),
             Some(gate) => gated_feed_forward(
                 x,
                 inner,
@@ -192,6 +201,7 @@ impl EncoderLayer {
                 outer,
                 self.function,
                 self.inner_dropout,
+                precision,
             ),
         }
     }

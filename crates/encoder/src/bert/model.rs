@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use kernels::Precision;
 
 use super::embeddings::{Embedding, Embeddings};
 use super::layer::{EncoderLayer, LayerNorm, Linear};
@@ -187,6 +188,14 @@ impl BertModel {
     pub fn set_gradient_checkpointing(&mut self, on: bool) {
         for layer in &mut self.layers {
             layer.attention.recompute = on;
+        }
+    }
+
+    /// What the operands of the products with the layers' weights are rounded to, forward and backward; heads
+    /// on top of the layers stay in f32. Not stored with the weights: a loaded model computes in f32.
+    pub fn set_precision(&mut self, precision: Precision) {
+        for layer in &mut self.layers {
+            layer.attention.precision = precision;
         }
     }
 

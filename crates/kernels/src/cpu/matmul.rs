@@ -1,19 +1,21 @@
-//! Matrix products through the `gemm` crate.
+//! Matrix products: in f32 through the `gemm` crate.
 
 use burn_flex::FlexTensor;
 
 use rayon::prelude::*;
 
+use super::matmul_bf16::matmul_bf16_into;
 use super::{Shared, overwritten, size, tensor};
+use crate::precision::Precision;
 
 /// A matrix inside a slice: element `(r, c)` is `data[r * row_stride + c * column_stride]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -57,6 +59,10 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    pub(super) fn get(&self, row: usize, column: usize) -> f32 {
+        self.data[row * self.row_stride + column * self.column_stride]
+    }
+
     /// One past the last element.
     fn end(&self) -> usize {
         if self.rows == 0 || self.columns == 0 {
@@ -77,10 +83,26 @@ const OWN_ROWS: usize = 4;
 /// Rows of the result in a register tile of the multiplication.
 const REGISTER_ROWS: usize = 6;
 
-/// `out = a b` or, with `accumulate`, `out += a b`; `out` is row-major with rows `stride` apart.
+/// `out = a b` or, with `accumulate`, `out += a b`, operands rounded to `precision`; `out` is row-major
+/// with rows `stride` apart.
 ///
 /// With `accumulate` false the old contents of `out` are not read.
 pub(crate) fn matmul_into(
+    out: &mut [f32],
+    stride: usize,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    accumulate: bool,
+    precision: Precision,
+) {
+    match precision {
+        Precision::F32 => matmul_f32_into(out, stride, a, b, accumulate),
+        Precision::Bf16 => matmul_bf16_into(out, stride, a, b, accumulate),
+    }
+}
+
+/// [`matmul_into`] in [`Precision::F32`].
+pub(super) fn matmul_f32_into(
     out: &mut [f32],
     stride: usize,
     a: Matrix<'_>,
@@ -195,12 +217,12 @@ unsafe fn multiply(
 }
 
 /// A new row-major `[a.rows, b.columns]` product.
-pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, precision: Precision) -> Vec<f32> {
     let columns = b.columns;
     // SAFETY: without `accumulate` the product writes every element and reads none.
     unsafe {
         overwritten(a.rows * columns, |out| {
-            matmul_into(out, columns, a, b, false);
+            matmul_into(out, columns, a, b, false, precision);
         })
     }
 }
@@ -212,33 +234,44 @@ pub(crate) fn affine_into(
     a: Matrix<'_>,
     b: Matrix<'_>,
     bias: &[f32],
+    precision: Precision,
 ) {
     out.par_chunks_mut(super::ROWS * stride).for_each(|rows| {
         for row in rows.chunks_mut(stride) {
             row[..bias.len()].copy_from_slice(bias);
         }
     });
-    matmul_into(out, stride, a, b, true);
+    matmul_into(out, stride, a, b, true, precision);
 }
 
 /// `grad weight^T`: gradient of the input of a linear layer.
-pub(crate) fn input_gradient(grad: &FlexTensor, weight: &FlexTensor) -> FlexTensor {
+pub(crate) fn input_gradient(
+    grad: &FlexTensor,
+    weight: &FlexTensor,
+    precision: Precision,
+) -> FlexTensor {
     let (rows, outputs) = (size(grad, 0), size(grad, 1));
     let inputs = size(weight, 0);
     let product = matmul(
         Matrix::rows(grad.storage(), rows, outputs, outputs),
         Matrix::rows(weight.storage(), inputs, outputs, outputs).t(),
+        precision,
     );
     tensor(product, [rows, inputs])
 }
 
 /// `x^T grad`: gradient of the weight of a linear layer.
-pub(crate) fn weight_gradient(x: &FlexTensor, grad: &FlexTensor) -> FlexTensor {
+pub(crate) fn weight_gradient(
+    x: &FlexTensor,
+    grad: &FlexTensor,
+    precision: Precision,
+) -> FlexTensor {
     let (rows, inputs) = (size(x, 0), size(x, 1));
     let outputs = size(grad, 1);
     let product = matmul(
         Matrix::rows(x.storage(), rows, inputs, inputs).t(),
         Matrix::rows(grad.storage(), rows, outputs, outputs),
+        precision,
     );
     tensor(product, [inputs, outputs])
 }
@@ -260,7 +293,7 @@ mod tests {
                 let work = || {
                     let mut out = vec![f32::NAN; m * (n + 3)];
                     let (a, b) = (Matrix::rows(&a, m, k, k + 2), Matrix::rows(&b, k, n, n + 1));
-                    matmul_into(&mut out, n + 3, a, b, false);
+                    matmul_f32_into(&mut out, n + 3, a, b, false);
                     out
                 };
                 pool.map_or_else(work, |pool| pool.install(work))

@@ -10,8 +10,11 @@ pub(crate) mod column_sum;
 pub(crate) mod embedding;
 pub(crate) mod layer_norm;
 pub(crate) mod matmul;
+mod matmul_bf16;
 pub(crate) mod random_mask;
 pub(crate) mod tile;
+#[cfg(target_arch = "x86_64")]
+mod vdpbf16;
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, TensorData};
