@@ -3,7 +3,7 @@
     python regression.py LINES [BASELINE] [--allow PERCENT]
     python regression.py --self-test
 
-BASELINE is benches/baseline.json unless given. A ratio (ours / peer of the medians) that rose by more than PERCENT (10)
+BASELINE is the file in benches for the instruction set of LINES, unless given. A ratio (ours / peer of the medians) that rose by more than PERCENT (10)
 is a regression. Ratios, not times: both sides of a pair ran in turn, so another machine or its load moves both.
 Exit status: 0 no regression, 1 a regression, 2 nothing to compare or unreadable input.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import table
 
-BASELINE = Path(__file__).resolve().parent.parent / "baseline.json"
+BASELINES = Path(__file__).resolve().parent.parent
 
 
 def compare(new, old, allowed):
@@ -49,7 +49,7 @@ def self_test():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lines", nargs="?")
-    parser.add_argument("baseline", nargs="?", default=str(BASELINE))
+    parser.add_argument("baseline", nargs="?")
     parser.add_argument("--allow", type=float, default=10.0, metavar="PERCENT")
     parser.add_argument("--self-test", action="store_true")
     options = parser.parse_args()
@@ -58,8 +58,10 @@ def main():
     if not options.lines:
         parser.error("LINES is missing")
     try:
-        new = table.ratios(table.grouped(table.read(options.lines)))
-        rows, missing = compare(new, json.loads(Path(options.baseline).read_text(encoding="utf-8")), options.allow)
+        lines = table.read(options.lines)
+        baseline = Path(options.baseline or BASELINES / table.baseline_name(lines))
+        new = table.ratios(table.grouped(lines))
+        rows, missing = compare(new, json.loads(baseline.read_text(encoding="utf-8")), options.allow)
     except (OSError, ValueError, KeyError) as error:
         print(f"regression.py: {error}", file=sys.stderr)
         return 2

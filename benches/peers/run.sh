@@ -11,7 +11,8 @@
 #   --quick          one round, few runs, small inputs: to see that everything works, not to measure
 #   --out DIR        where lines.jsonl, table.md, programs.log go (a new directory under the system's temporary one)
 #   --page NAME      put the table into docs/src/benchmarks/NAME, between its markers
-#   --baseline       write benches/baseline.json from this run, which should be a complete one on an idle machine
+#   --baseline       write benches/baseline-avx512.json (or -avx2, -portable: what this processor has) from this run, which should
+#                    be a complete one on an idle machine
 #   --bin DIR        use the programs in DIR instead of building them
 #   --device D       flex, or for the sections encoder and objectives `cuda` or `cuda:1`: ours is built with that feature, PyTorch runs
 #                    eager and compiled, in fp32 and bf16
@@ -223,7 +224,7 @@ fi
 
 write=(--markdown "$out/table.md" --command "benches/peers/run.sh ${asked[*]}")
 [ -z "$page" ] || write+=(--page "$page")
-[ -z "$baseline" ] || write+=(--baseline "$root/benches/baseline.json")
+[ -z "$baseline" ] || write+=(--baseline "$root/benches")
 "$python" "$here/table.py" "$lines" "${write[@]}"
 echo "lines.jsonl, table.md and programs.log are in $out" >&2
 if grep -q '"failed"' "$lines"; then

@@ -1,11 +1,12 @@
 """Result lines of benches/peers/run.sh to the table of a benchmark report. Standard library only.
 
-    python table.py LINES [--markdown FILE] [--page PAGE] [--baseline FILE] [--command TEXT]
+    python table.py LINES [--markdown FILE] [--page PAGE] [--baseline DIR] [--command TEXT]
     python table.py --self-test
 
 LINES has one JSON object a line: results (`what`, `side`, `ms`, `peak_rss_mb`, and what else a program reports), two
 lines of machine.py, and `{"failed": COMMAND}` where a program failed. `--page` replaces what stands between the two
-markers in a page of the book. `--baseline` writes the ratios for regression.py.
+markers in a page of the book. `--baseline` writes the ratios for regression.py, one file
+for each instruction set: baseline-avx512.json, baseline-avx2.json, baseline-portable.json.
 
 A ratio is ours / peer of the medians over all rounds: below 1 we are faster.
 """
@@ -310,8 +311,19 @@ def replaced(page, text):
     return page[:page.index(BEGIN) + len(BEGIN)] + "\n\n" + text.strip() + "\n\n" + page[page.index(END):]
 
 
+def machine(lines):
+    return next((line for line in lines if line.get("machine") == "before"), {})
+
+
+def baseline_name(lines):
+    """File of the baseline of this machine's instruction set, which decides most ratios."""
+    instructions = machine(lines).get("instructions", [])
+    level = next((name for name, flag in (("avx512", "avx512f"), ("avx2", "avx2")) if flag in instructions), "portable")
+    return f"baseline-{level}.json"
+
+
 def baseline(lines):
-    before = next((line for line in lines if line.get("machine") == "before"), {})
+    before = machine(lines)
     kept = {name: before[name] for name in ("date", "processor", "cores", "instructions", "threads", "revision",
                                             "versions", "load") if name in before}
     items = [{"what": what, "peer": peer, "ratio": round(ratio, 4)} for what, peer, ratio in ratios(grouped(lines))
@@ -364,6 +376,8 @@ def self_test():
     else:
         raise AssertionError("a page without markers was accepted")
     kept = baseline(lines)
+    assert baseline_name(lines) == "baseline-portable.json"
+    assert baseline_name([{"machine": "before", "instructions": ["avx2", "avx512f"]}]) == "baseline-avx512.json"
     assert {"what": "epoch star x", "peer": "torch", "ratio": 0.6667} in kept["items"]
     assert all(not item["what"].startswith("gemm") for item in kept["items"])
     print("table.py: self-test passed")
@@ -390,7 +404,8 @@ def main():
         page = Path(options.page)
         page.write_text(replaced(page.read_text(encoding="utf-8"), text), encoding="utf-8")
     if options.baseline:
-        Path(options.baseline).write_text(json.dumps(baseline(lines), indent=1) + "\n", encoding="utf-8")
+        Path(options.baseline, baseline_name(lines)).write_text(
+            json.dumps(baseline(lines), indent=1) + "\n", encoding="utf-8")
     if not (options.markdown or options.page or options.baseline):
         print(text)
 

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_emulation_and_the_instructions_agree() {
+    fn the_emulation_and_the_instructions_agree_and_stay_within_the_stated_bound() {
         let (m, k, n) = (40, 301, 50);
         let a: Vec<f32> = (0..m * k).map(|i| (i as f32 * 0.7).sin()).collect();
         let b: Vec<f32> = (0..k * n).map(|i| (i as f32 * 0.9).cos()).collect();
@@ -168,8 +168,12 @@ mod tests {
         let mut emulated = vec![f32::NAN; m * n];
         let (left, right) = (Matrix::dense(&left, m, k), Matrix::dense(&right, k, n));
         matmul_f32_into(&mut emulated, n, left, right, false);
-        for (got, want) in out.iter().zip(&emulated) {
+        for (at, (got, want)) in out.iter().zip(&emulated).enumerate() {
             assert!((got - want).abs() <= 2e-5);
+            // Two operands, each with a relative error of at most 2^-8.
+            let terms = (0..k).map(|i| f64::from(a.get(at / n, i)) * f64::from(b.get(i, at % n)));
+            let (exact, size) = terms.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()));
+            assert!((f64::from(*got) - exact).abs() <= 1.01 * size / 128.0);
         }
     }
 
