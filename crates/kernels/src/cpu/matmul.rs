@@ -73,7 +73,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// Products of at least this many multiplications run on all threads.
-const PARALLEL: usize = 96 * 96 * 96;
+pub(super) const PARALLEL: usize = 96 * 96 * 96;
 
 /// Up to this many threads each thread multiplies its own rows of the result: no waiting between the
 /// blocks of a product, 3 to 7 % faster on two threads. Beyond it, packing the right-hand side once

@@ -12,7 +12,7 @@ use std::arch::x86_64::{__m512bh, __m512i};
 use rayon::prelude::*;
 
 use super::Shared;
-use super::matmul::Matrix;
+use super::matmul::{Matrix, PARALLEL};
 use super::matmul_bf16::rounded_bits;
 
 /// Rows and columns of a register tile: 24 accumulators, two vectors of the right operand and one of the
@@ -26,9 +26,6 @@ const TASK_COLUMNS: usize = 24 * TILE_COLUMNS;
 
 /// Pairs of `k` per block: a panel of the right operand then takes 32 KiB.
 const BLOCK_PAIRS: usize = 256;
-
-/// Products of at least this many multiplications run on all threads.
-const PARALLEL: usize = 96 * 96 * 96;
 
 /// `low` in the lower half, `high` in the upper.
 #[inline(always)]
