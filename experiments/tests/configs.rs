@@ -100,6 +100,10 @@ fn an_ablation_changes_what_its_name_says_and_nothing_else() {
             "filter_coarse",
             vec![("train.neighbor_filter", Value::String("coarse".to_owned()))],
         ),
+        (
+            "bf16",
+            vec![("precision", Value::String("bf16".to_owned()))],
+        ),
     ]);
     let found = files(&configs().join("ablations"));
     assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
