@@ -6,7 +6,8 @@
 //!
 //! The environment variable `DEVICE` chooses the device, flex without it.
 //!
-//! `precision` is `f32` or `bf16`, which goes behind the name of the results. `kind` is `forward`, `train` or `both`; peak memory belongs to one kind only when it runs alone.
+//! `kind` is `forward`, `train` or `both`; peak memory belongs to one kind only when it runs alone.
+//! `precision` is `f32` or `bf16`, which goes behind the name of the results.
 //! Prints one JSON line a run, after one run that is not counted. `check` is the checksum of the
 //! forward pass, or the loss of the first training step without dropout, which PyTorch has to equal.
 //! `benches/peers/encoder_step.py` does the same with PyTorch and transformers.
@@ -43,10 +44,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (device, before) = benches::device()?;
     let options = LoadOptions {
         dropout: Some(dropout),
+        precision,
         ..LoadOptions::default()
     };
-    let mut encoder = SentenceEncoder::load(Path::new(model), &options, &device)?;
-    encoder.bert.set_precision(precision);
+    let encoder = SentenceEncoder::load(Path::new(model), &options, &device)?;
     let after = match precision {
         Precision::F32 => "",
         Precision::Bf16 => " bf16",

@@ -250,8 +250,7 @@ def floor_tables(groups, model):
 
 
 def machine_table(lines, command):
-    before = next((line for line in lines if line.get("machine") == "before"), {})
-    after = next((line for line in lines if line.get("machine") == "after"), {})
+    before, after = machine(lines), machine(lines, "after")
 
     def load(line):
         if not line:
@@ -311,8 +310,8 @@ def replaced(page, text):
     return page[:page.index(BEGIN) + len(BEGIN)] + "\n\n" + text.strip() + "\n\n" + page[page.index(END):]
 
 
-def machine(lines):
-    return next((line for line in lines if line.get("machine") == "before"), {})
+def machine(lines, when="before"):
+    return next((line for line in lines if line.get("machine") == when), {})
 
 
 def baseline_name(lines):

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use kernels::Precision;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,6 +14,25 @@ use crate::error::RunError;
 use crate::report::text_table;
 use crate::result::ResultFile;
 use crate::session::Request;
+
+/// The option of programs that compute with a model as it is.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct PrecisionArgs {
+    /// Round the operands of the products with the model's weights to bfloat16: up to 1.5 times as fast
+    /// where the processor has instructions for it, slower where it has none.
+    #[arg(long)]
+    pub bf16: bool,
+}
+
+impl PrecisionArgs {
+    /// What was asked for.
+    pub fn precision(self) -> Precision {
+        match self.bf16 {
+            true => Precision::Bf16,
+            false => Precision::F32,
+        }
+    }
+}
 
 /// Options of every experiment program.
 #[derive(Args, Clone, Debug)]

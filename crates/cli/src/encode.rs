@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::CliError;
-use crate::inference::{InferenceArgs, products};
+use crate::inference::InferenceArgs;
 use crate::input::Texts;
 use crate::model::Overrides;
 use crate::output::Output;
@@ -83,7 +83,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
     let mut model = args.overrides.load(
         &inference.model,
         false,
-        products(inference.bf16),
+        inference.products.precision(),
         inference.device,
     )?;
     model
@@ -101,7 +101,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             "command": "encode",
             "model_sha256": model_digest(&model_dir(&inference.model)?)?,
             "device": format!("{:?}", inference.device),
-            "bf16": inference.bf16,
+            "bf16": inference.products.bf16,
             "batch_size": args.batch_size,
             "overrides": format!("{:?}", args.overrides),
             "prompt": args.prompt,

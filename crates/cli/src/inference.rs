@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use kernels::{DeviceSpec, Precision};
+use experiments::cli::PrecisionArgs;
+use kernels::DeviceSpec;
 
 use crate::input::TextArgs;
 
@@ -21,17 +22,6 @@ pub(crate) struct InferenceArgs {
     /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
     #[arg(long, value_name = "D", default_value = "auto")]
     pub(crate) device: DeviceSpec,
-    /// Round the operands of the products with the model's weights to bfloat16: up to 1.5 times as fast
-    /// where the processor has instructions for it, slower where it has none.
-    #[arg(long)]
-    pub(crate) bf16: bool,
-}
-
-/// The precision that `--bf16` asks for.
-pub(crate) fn products(bf16: bool) -> Precision {
-    if bf16 {
-        Precision::Bf16
-    } else {
-        Precision::F32
-    }
+    #[command(flatten)]
+    pub(crate) products: PrecisionArgs,
 }

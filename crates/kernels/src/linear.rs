@@ -295,7 +295,7 @@ pub(crate) mod fused {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::testing::{assert_same_gradients, relative_difference, values};
+    use crate::testing::{assert_same_gradients, nearest_bf16, relative_difference, values};
 
     type Map = fn(Tensor<2>, Tensor<2>, Tensor<1>, Precision) -> Tensor<2>;
 
@@ -354,13 +354,7 @@ mod tests {
         use burn::tensor::{Device, TensorData};
         let device = Device::flex();
         let nearest = |data: &TensorData, [rows, columns]: [usize; 2]| {
-            let values: Vec<f32> = data
-                .iter::<f32>()
-                .map(|x| {
-                    let unit = 2f32.powi(x.abs().log2().floor() as i32 - 7);
-                    (x / unit).round_ties_even() * unit
-                })
-                .collect();
+            let values: Vec<f32> = data.iter::<f32>().map(|x| nearest_bf16(x) as f32).collect();
             Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), &device)
         };
         let read = |t: Tensor<2>| -> Vec<f32> { t.into_data().iter::<f32>().collect() };

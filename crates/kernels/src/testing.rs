@@ -18,6 +18,16 @@ pub(crate) fn wave<const D: usize>(shape: [usize; D], speed: f32, device: &Devic
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+/// The nearest bfloat16: rounding to 8 significant bits, ties to even, by arithmetic.
+pub(crate) fn nearest_bf16(x: f32) -> f64 {
+    if x == 0.0 {
+        return 0.0;
+    }
+    let x = f64::from(x);
+    let unit = 2f64.powi(x.abs().log2().floor() as i32 - 7);
+    (x / unit).round_ties_even() * unit
+}
+
 /// Largest magnitude.
 pub(crate) fn magnitude(values: &[f32]) -> f64 {
     values.iter().fold(0.0f64, |m, x| m.max(f64::from(x.abs())))

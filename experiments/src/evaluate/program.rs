@@ -12,12 +12,13 @@ use datasets::{
     load_pairs, load_scored, load_sts_dir, load_sts_task, load_transfer_dir, load_transfer_task,
 };
 use encoder::{LoadOptions, Pooling, Prompt, Prompts, SentenceEncoder, Template};
-use kernels::{DeviceSpec, Precision};
+use kernels::DeviceSpec;
 use metrics::TaskAverage;
 use serde_json::json;
 
 use super::tables::text;
 use super::{Advance, Evaluation, Mode, Suite, encode_texts, evaluate};
+use crate::cli::PrecisionArgs;
 use crate::embedding::bundled;
 use crate::error::RunError;
 use crate::result::{DataInfo, ResultFile, Row, Timing, summarise};
@@ -41,10 +42,9 @@ pub struct EvaluateArgs {
     /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
     #[arg(long, value_name = "D", default_value = "auto")]
     pub device: DeviceSpec,
-    /// Round the operands of the products with the model's weights to bfloat16: up to 1.5 times as fast
-    /// where the processor has instructions for it, slower where it has none.
-    #[arg(long)]
-    pub bf16: bool,
+    /// Products in f32 or bfloat16.
+    #[command(flatten)]
+    pub products: PrecisionArgs,
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -165,10 +165,7 @@ fn load_model(args: &EvaluateArgs, dir: &Path) -> Result<SentenceEncoder, RunErr
         pooling,
         // The loader takes what fits, so this is all positions that the model has.
         max_len: Some(args.max_len.unwrap_or(usize::MAX)),
-        precision: match args.bf16 {
-            true => Precision::Bf16,
-            false => Precision::F32,
-        },
+        precision: args.products.precision(),
         ..LoadOptions::default()
     };
     let mut encoder = SentenceEncoder::load(dir, &options, &args.device.open()?)?;
@@ -449,7 +446,7 @@ fn result_file(
         "pooling": encoder.pooling.to_string(),
         "normalize": encoder.normalize,
         "max_len": encoder.max_len,
-        "bf16": args.bf16,
+        "bf16": args.products.bf16,
     });
     if let Some(template) = &encoder.template {
         result.model["template"] = json!(template.text());

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use datasets::{CategoryDataset, FetchOptions, LoadOptions, Manifest, Split, load_category_dir};
 use encoder::bert::Embedding;
 use encoder::{BertConfig, Pooling, SentenceEncoder, TextTokenizer};
+use kernels::Precision;
 use sha2::{Digest, Sha256};
 use training::{Streams, stream};
 
@@ -30,6 +31,7 @@ pub(crate) struct Prepared {
     pub(crate) model_hashes: BTreeMap<String, String>,
     pub(crate) model_name: String,
     base: Option<SentenceEncoder>,
+    precision: Precision,
     config: StarDownConfig,
 }
 
@@ -98,7 +100,7 @@ impl Prepared {
                 pooling: pooling(&config.pooling)?,
                 max_len: Some(max_len),
                 dropout: (config.dropout >= 0.0).then_some(config.dropout),
-                precision,
+                ..encoder::LoadOptions::default()
             };
             let model = SentenceEncoder::load(&dir, &options, &device)?;
             let positions = model.config.max_position_embeddings;
@@ -161,6 +163,7 @@ impl Prepared {
             model_hashes,
             model_name,
             base,
+            precision,
             config: config.clone(),
         })
     }
@@ -171,9 +174,7 @@ impl Prepared {
         encoder
             .bert
             .set_gradient_checkpointing(self.config.gradient_checkpointing);
-        encoder
-            .bert
-            .set_precision(precision(&self.config.precision, &self.device)?);
+        encoder.bert.set_precision(self.precision);
         Ok(encoder)
     }
 

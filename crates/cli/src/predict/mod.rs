@@ -14,7 +14,7 @@ use self::drift::{DriftFile, Windows};
 use self::known::Categories;
 use self::pool::{Pool, Stranger};
 use crate::error::CliError;
-use crate::inference::{InferenceArgs, products};
+use crate::inference::InferenceArgs;
 use crate::model::load;
 use crate::output::{Output, field};
 use crate::rows::form::OutForm;
@@ -152,7 +152,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         None => inference.model.clone(),
     };
     let options = LoadOptions {
-        precision: products(inference.bf16),
+        precision: inference.products.precision(),
         ..LoadOptions::default()
     };
     let model = load(&dir, &options, inference.device)?;
@@ -182,7 +182,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
             "model_sha256": model_digest(&model_dir(&dir)?)?,
             "categories_sha256": categories.digest,
             "device": format!("{:?}", inference.device),
-            "bf16": inference.bf16,
+            "bf16": inference.products.bf16,
             "batch_size": batch_size,
             "coarse_gate": args.coarse_gate,
             "coarse": args.coarse,

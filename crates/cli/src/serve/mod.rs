@@ -8,6 +8,7 @@ use std::time::Duration;
 use categories::{Catalogue, Store, StoreError};
 use datasets::pocket::model_dir;
 use encoder::{LoadOptions, SentenceEncoder};
+use experiments::cli::PrecisionArgs;
 use explorer::Place;
 use kernels::DeviceSpec;
 use server::{
@@ -19,7 +20,6 @@ use self::engine::TextEngine;
 use self::log::LogForm;
 use crate::error::CliError;
 use crate::explore::RunMap;
-use crate::inference::products;
 use crate::model::load;
 use crate::model_categories::ModelCategories;
 use crate::output::Output;
@@ -79,10 +79,8 @@ pub(crate) struct Args {
     /// flex, ndarray, wgpu, cuda or auto; `cuda:1` is the second GPU.
     #[arg(long, value_name = "D", default_value = "auto")]
     device: DeviceSpec,
-    /// Round the operands of the products with the model's weights to bfloat16: up to 1.5 times as fast
-    /// where the processor has instructions for it, slower where it has none.
-    #[arg(long)]
-    bf16: bool,
+    #[command(flatten)]
+    products: PrecisionArgs,
     /// Lines of the log on standard error: text, or a JSON object each.
     #[arg(long, value_name = "FORM", value_enum, default_value = "text")]
     log: LogForm,
@@ -100,7 +98,11 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         Some(run) => run.join("model"),
         None => args.model.clone(),
     };
-    let loaded = Loaded::new(&model_path, args.bf16, args.device)?;
+    let options = LoadOptions {
+        precision: args.products.precision(),
+        ..LoadOptions::default()
+    };
+    let loaded = Loaded::new(&model_path, &options, args.device)?;
     let (taxonomy, corpus) = match &args.run {
         Some(run) => loaded.run_files(run)?,
         None => (loaded.model_categories()?, None),
@@ -118,7 +120,7 @@ pub(crate) fn run(args: Args) -> Result<(), CliError> {
         ..Config::default()
     };
     let parts = Parts {
-        engine: loaded.source(model_path, args.device),
+        engine: loaded.source(model_path, options, args.device),
         taxonomy,
         corpus,
         page: args.run.map(|run| explorer_page(run, args.explorer_rows)),
@@ -191,12 +193,8 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(path: &Path, bf16: bool, device: DeviceSpec) -> Result<Self, CliError> {
-        let options = LoadOptions {
-            precision: products(bf16),
-            ..LoadOptions::default()
-        };
-        let model = load(path, &options, device)?;
+    fn new(path: &Path, options: &LoadOptions, device: DeviceSpec) -> Result<Self, CliError> {
+        let model = load(path, options, device)?;
         let dir = model_dir(path)?;
         let sha256 = SentenceEncoder::weights_hash(&dir)?;
         let engine = TextEngine::new(model, id(path), sha256.clone())?;
@@ -219,13 +217,13 @@ impl Loaded {
     }
 
     /// Hands out the engine, and loads the model anew when it is asked for again.
-    fn source(self, path: PathBuf, device: DeviceSpec) -> EngineSource {
+    fn source(self, path: PathBuf, options: LoadOptions, device: DeviceSpec) -> EngineSource {
         let first = Mutex::new(Some(self.engine));
         Box::new(move || {
             let taken = first.lock().ok().and_then(|mut engine| engine.take());
             match taken {
                 Some(engine) => Ok(engine.shared()),
-                None => Self::new(&path, false, device)
+                None => Self::new(&path, &options, device)
                     .map(|again| again.engine.shared())
                     .map_err(|error| EngineError(error.to_string())),
             }
@@ -301,7 +299,33 @@ fn id(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use kernels::Precision;
+
     use super::*;
+
+    #[test]
+    fn a_model_that_is_loaded_again_keeps_its_options() {
+        let vectors_of = |precision: Precision| {
+            let path = PathBuf::from("pocket");
+            let options = LoadOptions {
+                precision,
+                ..LoadOptions::default()
+            };
+            let loaded = Loaded::new(&path, &options, DeviceSpec::Flex).unwrap();
+            let source = loaded.source(path, options, DeviceSpec::Flex);
+            [(); 2].map(|()| {
+                let engine = source().unwrap();
+                let rows = engine.tokenize(&["a late order".to_owned()]).unwrap();
+                engine.embed(&[&rows[0].ids]).unwrap()
+            })
+        };
+        let [f32, f32_again] = vectors_of(Precision::F32);
+        let [bf16, bf16_again] = vectors_of(Precision::Bf16);
+        assert_eq!(f32, f32_again);
+        assert_eq!(bf16, bf16_again);
+        assert_ne!(f32, bf16);
+    }
 
     #[test]
     fn a_model_is_named_after_its_folder() {

@@ -101,6 +101,26 @@ pub(crate) fn matmul_into(
     }
 }
 
+/// Rows and columns of a product and the inner size, with a check that the operands go together and that `out`
+/// has room for every row; nothing where the product has no elements.
+pub(super) fn sizes(
+    out: &[f32],
+    stride: usize,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+) -> Option<[usize; 3]> {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert_eq!(k, b.rows, "matmul: inner sizes differ");
+    if m == 0 || n == 0 {
+        return None;
+    }
+    assert!(
+        n <= stride && (m - 1) * stride + n <= out.len(),
+        "matmul: output slice too short"
+    );
+    Some([m, n, k])
+}
+
 /// [`matmul_into`] in [`Precision::F32`].
 pub(super) fn matmul_f32_into(
     out: &mut [f32],
@@ -109,20 +129,14 @@ pub(super) fn matmul_f32_into(
     b: Matrix<'_>,
     accumulate: bool,
 ) {
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    assert_eq!(k, b.rows, "matmul: inner sizes differ");
-    if m == 0 || n == 0 {
+    let Some([m, n, k]) = sizes(out, stride, a, b) else {
         return;
-    }
-    assert!(
-        n <= stride && (m - 1) * stride + n <= out.len(),
-        "matmul: output slice too short"
-    );
+    };
     let threads = rayon::current_num_threads();
     let parallel = m * n * k >= PARALLEL && threads > 1;
     let out = Shared::new(out);
     let rows = |from: usize, count: usize, parallelism: gemm::Parallelism| {
-        // SAFETY: the output has room for every row (asserted above) and is borrowed exclusively, and
+        // SAFETY: the output has room for every row (checked by `sizes`) and is borrowed exclusively, and
         // calls for different rows write different elements.
         unsafe {
             multiply(

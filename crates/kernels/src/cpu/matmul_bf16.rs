@@ -59,16 +59,7 @@ fn rounded(matrix: Matrix<'_>) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Rounding to 8 significant bits by arithmetic.
-    fn nearest(x: f32) -> f64 {
-        if x == 0.0 {
-            return 0.0;
-        }
-        let x = f64::from(x);
-        let unit = 2f64.powi(x.abs().log2().floor() as i32 - 7);
-        (x / unit).round_ties_even() * unit
-    }
+    use crate::testing::nearest_bf16;
 
     #[test]
     fn rounding_is_to_the_nearest_with_ties_to_even() {
@@ -86,7 +77,7 @@ mod tests {
         ] {
             let got = f64::from(f32::from_bits(rounded_bits(x)));
             if x < 3e38 {
-                assert_eq!(got, nearest(x), "{x}");
+                assert_eq!(got, nearest_bf16(x), "{x}");
             }
         }
         assert_eq!(rounded_bits(f32::INFINITY), f32::INFINITY.to_bits());
@@ -141,7 +132,9 @@ mod tests {
                 for row in 0..m {
                     for column in 0..n {
                         let want: f64 = (0..k)
-                            .map(|at| nearest(a.get(row, at)) * nearest(b.get(at, column)))
+                            .map(|at| {
+                                nearest_bf16(a.get(row, at)) * nearest_bf16(b.get(at, column))
+                            })
                             .sum();
                         let at = row * (n + 3) + column;
                         assert!((f64::from(one.0[at]) - want).abs() <= 1e-4, "{m} {k} {n}");

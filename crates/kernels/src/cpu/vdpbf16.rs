@@ -12,7 +12,7 @@ use std::arch::x86_64::{__m512bh, __m512i};
 use rayon::prelude::*;
 
 use super::Shared;
-use super::matmul::{Matrix, PARALLEL};
+use super::matmul::{Matrix, PARALLEL, sizes};
 use super::matmul_bf16::rounded_bits;
 
 /// Rows and columns of a register tile: 24 accumulators, two vectors of the right operand and one of the
@@ -47,15 +47,9 @@ pub(super) fn matmul_into(
     accumulate: bool,
 ) {
     assert!(available(), "matmul: instructions missing");
-    let (m, n, k) = (a.rows, b.columns, a.columns);
-    assert_eq!(k, b.rows, "matmul: inner sizes differ");
-    if m == 0 || n == 0 {
+    let Some([m, n, k]) = sizes(out, stride, a, b) else {
         return;
-    }
-    assert!(
-        n <= stride && (m - 1) * stride + n <= out.len(),
-        "matmul: output slice too short"
-    );
+    };
     let pairs = k.div_ceil(2);
     let parallel = m * n * k >= PARALLEL && rayon::current_num_threads() > 1;
 
@@ -93,7 +87,7 @@ pub(super) fn matmul_into(
                 {
                     let row = row + tile * TILE_ROWS;
                     // SAFETY: the processor has the instructions; both panels hold `count` pairs of
-                    // their width; the tile lies inside the output (asserted above), which is borrowed
+                    // their width; the tile lies inside the output (checked by `sizes`), which is borrowed
                     // exclusively, and no two tasks share one.
                     unsafe {
                         multiply_tile(
