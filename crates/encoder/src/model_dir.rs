@@ -39,6 +39,9 @@ const CARRIED: [&str; 5] = [
     "merges.txt",
 ];
 
+/// Modules of a model in the layout of sentence-transformers, in their order.
+const MODULES: &str = "modules.json";
+
 /// Names, versions and prompts, as Python keeps them.
 const PYTHON_SETTINGS: &str = "config_sentence_transformers.json";
 
@@ -433,7 +436,13 @@ impl SentenceEncoder {
             let folder = dir.join(folder);
             std::fs::create_dir_all(&folder).map_err(EncoderError::io("create", &folder))?;
         }
-        write_json(&dir.join("modules.json"), &Value::from(modules))
+        write_json(&dir.join(MODULES), &Value::from(modules))
+    }
+
+    /// Whether a model directory says how vectors of texts come about (`modules.json`), as one made to embed
+    /// sentences does and a plain language model does not.
+    pub fn says_how_to_embed(dir: &Path) -> bool {
+        dir.join(MODULES).is_file()
     }
 
     /// SHA-256 of the weights file of a model directory, for manifests.
@@ -465,7 +474,7 @@ struct Layout {
 
 impl Layout {
     fn read(dir: &Path, allow_non_finite: bool) -> Result<Self, EncoderError> {
-        let path = dir.join("modules.json");
+        let path = dir.join(MODULES);
         let mut layout = Self::default();
         if !path.exists() {
             return Ok(layout);

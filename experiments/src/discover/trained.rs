@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use encoder::SentenceEncoder;
 use training::{StopFlag, Streams, auto, shuffle, stream};
 
 use super::error::DiscoverError;
@@ -25,8 +26,11 @@ const WATCHED: usize = 200;
 /// Settings of the training: those of STAR-DOWN (of the bundled set for the bundled encoder), one
 /// seed, the STAR objective alone, no floor rows; then the file and the assignments.
 ///
+/// Coarse pre-training is for language models. An encoder made for sentences tells fine categories apart
+/// already, and loses much of that to coarse labels (`docs/src/benchmarks/2026-11-star-down.md`).
+///
 /// # Errors
-/// Keys or values that STAR-DOWN does not have.
+/// Keys or values that STAR-DOWN does not have; the bundled encoder cannot be unpacked.
 pub fn training_settings(
     config: &DiscoverConfig,
     file: Option<&Path>,
@@ -39,7 +43,12 @@ pub fn training_settings(
     if let Some(bundled) = defaults.bundled()? {
         defaults = bundled;
     }
-    defaults.stages = ["pretrain", "train"].map(str::to_owned).to_vec();
+    let dir = datasets::pocket::model_dir(Path::new(&config.model))?;
+    let stages: &[&str] = match SentenceEncoder::says_how_to_embed(&dir) {
+        true => &["train"],
+        false => &["pretrain", "train"],
+    };
+    defaults.stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
     defaults.train.objective = "star".to_owned();
     // Follows from the number of texts, which may be smaller than the bundled set's.
     defaults.train.topk = 0;
@@ -174,7 +183,7 @@ mod tests {
         };
         let settings = training_settings(&config, None, &["train.epochs=2".to_owned()]).unwrap();
         assert_eq!((settings.train.epochs, &settings.seeds[..]), (2, &[5][..]));
-        assert_eq!(settings.stages, ["pretrain", "train"]);
+        assert_eq!(settings.stages, ["train"]);
         assert_eq!(settings.train.objective, "star");
         for wrong in ["train.epoch=2", "train.tau=0", "data=x", "model=y"] {
             assert!(
@@ -182,6 +191,21 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn a_plain_language_model_is_pre_trained() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = DiscoverConfig {
+            model: dir.path().display().to_string(),
+            ..DiscoverConfig::default()
+        };
+        let stages = || training_settings(&config, None, &[]).unwrap().stages;
+        assert_eq!(stages(), ["pretrain", "train"]);
+        std::fs::write(dir.path().join("modules.json"), "[]").unwrap();
+        assert_eq!(stages(), ["train"]);
+        let given = training_settings(&config, None, &["stages=[\"pretrain\"]".to_owned()]);
+        assert_eq!(given.unwrap().stages, ["pretrain"]);
     }
 
     #[test]

@@ -469,6 +469,7 @@ fn a_short_training_ends_in_a_run() {
     let out = dir.path().join("run");
     let mut command = discover(&dir.path().join("data.tsv"), &out);
     let settings = [
+        "stages=[\"pretrain\",\"train\"]",
         "pretrain.epochs=1",
         "train.epochs=1",
         "batch_size=16",
